@@ -1,0 +1,45 @@
+"""Learn how real images get bad, and hand it out as training data.
+
+The public names are loaded on first use, so that `import degrade` stays free of torch and diffusers: the processes that
+only decode and encode images, and every `--help`, start in a fraction of a second.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from degrade.degrader import DegradationEncoder, RealisticDegrader
+    from degrade.mix import DegradationMix
+    from degrade.recipe import ClassicalDegrader, Recipe
+    from degrade.schedule import ResidualShiftScheduler
+    from degrade.shard_reader import read_pairs
+
+_HOME = {
+    "RealisticDegrader": "degrade.degrader",
+    "DegradationEncoder": "degrade.degrader",
+    "DegradationMix": "degrade.mix",
+    "ClassicalDegrader": "degrade.recipe",
+    "Recipe": "degrade.recipe",
+    "ResidualShiftScheduler": "degrade.schedule",
+    "read_pairs": "degrade.shard_reader",
+}
+
+__all__ = [
+    "ClassicalDegrader",
+    "DegradationEncoder",
+    "DegradationMix",
+    "RealisticDegrader",
+    "Recipe",
+    "ResidualShiftScheduler",
+    "read_pairs",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'degrade' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
