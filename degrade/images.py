@@ -1,0 +1,359 @@
+"""Image files in and out: decode whatever people have to 8-bit sRGB, encode crops, choose where to crop.
+
+Pillow decodes, because it refuses truncated files where OpenCV fills the rest with grey; OpenCV decodes 16-bit files,
+of which Pillow drops the low byte, and encodes.
+"""
+
+import contextlib
+import io
+import math
+import random
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import Image as PillowImage
+
+Rgb = NDArray[np.uint8]
+
+MAX_PIXELS = 100_000_000  # a 10000 x 10000 image takes 300 MB as uint8 RGB
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp"})
+
+_FACTORIES: dict[bytes, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {  # by the first bytes of the file
+    b"\xff\xd8\xff": JpegImagePlugin.jpeg_factory,
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"RIFF": WebPImagePlugin.WebPImageFile,
+    b"II*\0": TiffImagePlugin.TiffImageFile,
+    b"MM\0*": TiffImagePlugin.TiffImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+}
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, struct.error)
+_ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT = 0x0112, 0x0100, 0x0101
+_QUIET = threading.Lock()  # warnings.catch_warnings changes the whole process: one thread at a time
+
+
+class ImageError(ValueError):
+    """One file cannot be used as an image; the message is one sentence, fit for a failure list."""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What the header of an image file says.
+
+    Attributes:
+        width: pixels, after the EXIF turn.
+        height: pixels, after the EXIF turn.
+        format: JPEG, MPO, PNG, WEBP, TIFF or BMP.
+        bits: bits per channel, 8 or 16 (1-bit and palette images count as 8).
+        alpha: whether it carries transparency.
+    """
+
+    width: int
+    height: int
+    format: str
+    bits: int
+    alpha: bool
+
+
+def probe_image(data: bytes | Path | BinaryIO) -> ImageInfo:
+    """Read the header of an image without decoding it.
+
+    Args:
+        data: the bytes of a file, its path, or a stream on it, which is closed.
+
+    Raises:
+        ImageError: the file is empty, unreadable, or not an image of a supported format.
+    """
+    with _naming(data), _stream(data) as stream:
+        image, orientation = _open(stream)
+        return _describe(image, orientation)
+
+
+def read_image(
+    data: bytes | Path, *, alpha: Literal["composite", "refuse"] = "composite", max_pixels: int = MAX_PIXELS
+) -> Rgb:
+    """Decode an image to 8-bit sRGB.
+
+    JPEG (also CMYK), PNG, WebP, TIFF and BMP; grey, palette and 16-bit images included. The EXIF turn is applied, an
+    embedded colour profile is converted to sRGB (a broken one is ignored), 16-bit values are rounded to x / 257. Of
+    animations and multi-page files the first picture is taken.
+
+    Args:
+        data: the bytes of a file, or its path.
+        alpha: lay transparent images on white (``"composite"``) or refuse them; a fully opaque channel is dropped.
+        max_pixels: refuse larger images before decoding them.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous and writable.
+
+    Raises:
+        ImageError: the file is empty, unreadable, truncated, too large, or not an image of a supported format.
+    """
+    with _naming(data), _stream(data) as stream:
+        file, orientation = _open(stream)
+        info = _describe(file, orientation)
+        if info.width * info.height > max_pixels:
+            raise ImageError(
+                f"{info.width}x{info.height} is more than {max_pixels} pixels; reduce the image or raise max_pixels"
+            )
+        profile = file.info.get("icc_profile")
+        try:
+            file.load()
+        except _DECODER_ERRORS as error:
+            raise ImageError(f"{info.format} data is truncated or corrupt ({error}); fetch the file again") from error
+        image: PillowImage.Image = file
+        if info.bits == 16:
+            stream.seek(0)
+            image = PillowImage.fromarray(_decode_16_bit(stream.read(), info.format))
+    rgb, opacity = _to_srgb(image, profile)
+    if opacity is not None and (opacity < 255).any():
+        if alpha == "refuse":
+            raise ImageError("image is transparent; flatten it or pass alpha='composite' to lay it on white")
+        weight = opacity[..., None].astype(np.uint32)
+        rgb = ((rgb * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
+    return _turn(rgb, 1 if info.format == "TIFF" else orientation)  # both decoders turn TIFF themselves
+
+
+def encode_image(image: Rgb, ext: str, quality: int | None = None) -> bytes:
+    """Encode an image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        ext: ``"png"``, ``"jpg"`` (4:4:4, so that colour is not subsampled a second time) or ``"webp"``.
+        quality: 1 to 100; None means 95 for jpg and lossless for webp. PNG has none.
+
+    Raises:
+        ValueError: the extension or quality is not one of these, or the image has another shape or type.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image is {image.dtype} {image.shape}; pass uint8 RGB (H, W, 3)")
+    if quality is not None and not 1 <= quality <= 100:
+        raise ValueError(f"quality {quality} is outside 1..100")
+    if ext == "png":
+        if quality is not None:
+            raise ValueError(f"png is lossless and takes no quality (got {quality}); leave it None or use jpg or webp")
+        options: list[int] = []  # OpenCV's own default is faster than any compression level one can ask it for
+    elif ext == "jpg":
+        options = [cv2.IMWRITE_JPEG_QUALITY, 95 if quality is None else quality]
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    elif ext == "webp":
+        options = [cv2.IMWRITE_WEBP_QUALITY, 101 if quality is None else quality]  # above 100 is lossless
+    else:
+        raise ValueError(f"cannot encode {ext!r}; use png, jpg or webp")
+    return cv2.imencode(f".{ext}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def is_flat(crop: Rgb, max_std: float = 2.0, edge_step: int = 8, max_edge_share: float = 1e-3) -> bool:
+    """Tell whether a crop is nearly one colour, so that it teaches nothing.
+
+    Args:
+        crop: (H, W, 3) uint8 RGB.
+        max_std: standard deviation of luma, in 8-bit levels, from which a crop counts as having content.
+        edge_step: luma difference between neighbours that makes an edge, in 8-bit levels.
+        max_edge_share: share of edge pixels above which even a nearly flat crop has content (thin lines on paper).
+    """
+    luma = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.int16)
+    if luma.std() >= max_std:
+        return False
+    edges = int((np.abs(np.diff(luma, axis=0)) >= edge_step).sum() + (np.abs(np.diff(luma, axis=1)) >= edge_step).sum())
+    return edges <= max_edge_share * luma.size
+
+
+def crop_positions(
+    height: int, width: int, size: int, count: int | None = None, seed: int = 0
+) -> list[tuple[int, int]]:
+    """Choose where to cut square crops; the same arguments always give the same positions.
+
+    Args:
+        height: of the image.
+        width: of the image.
+        size: side of a crop.
+        count: None: the smallest even grid that covers the image, overlapping only as much as it must. Else this many
+            random positions, spread out (Mitchell's best candidate, SIGGRAPH 1991), no two alike; fewer when the image
+            does not have that many.
+        seed: of the random positions.
+
+    Returns:
+        Top-left corners ``(y, x)``.
+
+    Raises:
+        ValueError: the image is smaller than the crop, or the count is not positive.
+    """
+    if size < 1 or (count is not None and count < 1):
+        raise ValueError(f"crop size {size} and count {count} must be positive")
+    if min(height, width) < size:
+        raise ValueError(
+            f"a {width}x{height} image is smaller than a crop of {size}; use a larger image or smaller crops"
+        )
+    rows, columns = height - size, width - size  # last possible positions
+    if count is None:
+        return [(y, x) for y in _even_steps(rows, size) for x in _even_steps(columns, size)]
+    draw = random.Random(seed).random  # the one stream that Python promises to keep from version to version
+    chosen: list[tuple[int, int]] = []
+    while len(chosen) < min(count, (rows + 1) * (columns + 1)):
+        candidates = [(int(draw() * (rows + 1)), int(draw() * (columns + 1))) for _ in range(10)]
+        best = max(candidates, key=lambda at: _nearest(at, chosen))
+        if best not in chosen:
+            chosen.append(best)
+    return chosen
+
+
+def _even_steps(last: int, size: int) -> list[int]:
+    steps = math.ceil(last / size)
+    return [round(i * last / steps) for i in range(steps + 1)] if steps else [0]
+
+
+def _nearest(at: tuple[int, int], chosen: list[tuple[int, int]]) -> int:
+    return min(((at[0] - y) ** 2 + (at[1] - x) ** 2 for y, x in chosen), default=0)
+
+
+@contextlib.contextmanager
+def _naming(data: bytes | Path | BinaryIO) -> Iterator[None]:
+    """Put the file name before an error's reason; system errors become reasons."""
+    try:
+        yield
+    except (ImageError, OSError) as error:
+        reason = str(error) if isinstance(error, ImageError) else f"cannot be read ({error.strerror or error})"
+        raise ImageError(f"{data.name}: {reason}" if isinstance(data, Path) else reason) from error
+
+
+def _stream(data: bytes | Path | BinaryIO) -> BinaryIO:
+    if isinstance(data, Path):
+        return data.open("rb")
+    return io.BytesIO(data) if isinstance(data, bytes) else data
+
+
+def _open(stream: BinaryIO) -> tuple[ImageFile.ImageFile, int]:
+    """Parse the header; the EXIF orientation (1 to 8) comes with it.
+
+    The format's own factory is called, not ``Image.open``, whose guard against huge images is a process-wide setting
+    that warns on stderr; ours is ``max_pixels``.
+    """
+    prefix = stream.read(16)
+    stream.seek(0)
+    if not prefix:
+        raise ImageError("file is empty (0 bytes); fetch it again or remove it")
+    factory = next((factory for magic, factory in _FACTORIES.items() if prefix.startswith(magic)), None)
+    if factory is None:
+        raise ImageError(f"not a JPEG, PNG, WebP, TIFF or BMP image (begins with {prefix[:8]!r}); convert or remove it")
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # broken EXIF is common, harmless, and loud
+        try:
+            image = factory(stream, "")
+        except _DECODER_ERRORS as error:
+            raise ImageError(f"image header is truncated or corrupt ({error}); fetch the file again") from error
+        try:
+            if image.format == "PNG" and "exif" not in image.info:
+                image.info["exif"] = _late_exif(stream)
+            # not image.getexif(): for PNG that decodes the whole picture
+            orientation = PillowImage.Image.getexif(image).get(_ORIENTATION, 1)
+        except _DECODER_ERRORS:
+            orientation = 1
+    return image, orientation if orientation in range(1, 9) else 1
+
+
+def _describe(image: ImageFile.ImageFile, orientation: int) -> ImageInfo:
+    width, height = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow versions differ in whether the size is turned already
+        width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+    if orientation >= 5:
+        width, height = height, width
+    if image.mode in ("F", "LAB") or (image.mode == "I" and image.format == "TIFF"):
+        raise ImageError(f"{image.format} of mode {image.mode} is not supported; convert it to RGB of 8 or 16 bits")
+    # the raw mode of the decoder, such as "RGB;16B", is the only place where Pillow tells the depth of colour images
+    deep = image.format in ("PNG", "TIFF") and (image.mode.startswith("I") or ";16" in str(image.tile[:1]))
+    alpha = "A" in image.getbands() or "transparency" in image.info
+    return ImageInfo(width, height, str(image.format), 16 if deep else 8, alpha)
+
+
+def _decode_16_bit(data: bytes, format_name: str) -> Rgb:
+    """Decode with all 16 bits, then round to 8: (H, W), (H, W, 3) or (H, W, 4)."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # libtiff remarks on unknown tags
+    try:
+        data = _pixels_only(data) if format_name == "PNG" else data
+        deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if deep is None or deep.dtype != np.uint16:
+        raise ImageError(f"16-bit {format_name} of an unusual layout cannot be decoded; convert it to 8 bits")
+    shallow = ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)  # exactly round(x / 257)
+    if shallow.ndim == 2:
+        return shallow
+    return cv2.cvtColor(shallow, cv2.COLOR_BGRA2RGBA if shallow.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, start and end of the chunks, without reading their content."""
+    at = 8
+    while stream.seek(at) == at and len(head := stream.read(8)) == 8:
+        end = at + 12 + int.from_bytes(head[:4], "big")
+        yield head[4:], at, end
+        at = end
+
+
+def _late_exif(png: BinaryIO) -> bytes:
+    """Find EXIF that stands after the pixels, where exiftool puts it and Pillow's header does not reach."""
+    place = png.tell()
+    for kind, start, end in _png_chunks(png):
+        if kind == b"eXIf":
+            png.seek(start + 8)
+            exif = b"Exif\0\0" + png.read(end - start - 12)
+            break
+    else:
+        exif = b""
+    png.seek(place)
+    return exif
+
+
+def _pixels_only(png: bytes) -> bytes:
+    """Keep only the chunks that make the pixels: libpng writes to stderr about profiles that it dislikes."""
+    makers = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+    return png[:8] + b"".join(png[start:end] for kind, start, end in _png_chunks(io.BytesIO(png)) if kind in makers)
+
+
+def _to_srgb(image: PillowImage.Image, icc_profile: bytes | None) -> tuple[Rgb, NDArray[np.uint8] | None]:
+    """Return the colours as sRGB, (H, W, 3), and the opacity, (H, W), or None."""
+    if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBa"):
+        image = image.convert("RGBA")
+    opacity = np.asarray(image.getchannel("A")) if image.mode == "RGBA" else None
+    if image.mode not in ("L", "CMYK"):
+        image = image.convert("RGB")
+    if icc_profile:
+        image = _through_profile(image, icc_profile)
+    return np.array(image.convert("RGB")), opacity  # a copy: what Pillow lends cannot be written to
+
+
+def _through_profile(image: PillowImage.Image, icc_profile: bytes) -> PillowImage.Image:
+    """Convert from the embedded profile to sRGB; a broken or unfitting profile is ignored, as browsers do."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        if "sRGB" in ImageCms.getProfileDescription(profile):
+            return image
+        space = profile.profile.xcolor_space.strip()
+        if space == "RGB" and image.mode == "L":
+            image = image.convert("RGB")
+        if {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space) != image.mode:
+            return image
+        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB") or image
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+
+
+def _turn(rgb: Rgb, orientation: int) -> Rgb:
+    """Undo the EXIF orientation (1 to 8, EXIF 2.32 section 4.6.4)."""
+    if orientation in (5, 6, 7, 8):
+        rgb = rgb.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        rgb = rgb[::-1]
+    if orientation in (2, 3, 6, 7):
+        rgb = rgb[:, ::-1]
+    return np.ascontiguousarray(rgb)

@@ -1,0 +1,84 @@
+"""The record of one pair: what was done to which crop of which image."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleMeta:
+    """The record of one pair, ``KEY.json``: all that is needed to make it again.
+
+    Every field is always there and of one plain type, because Hugging Face ``datasets`` takes the types from the first
+    five samples and drops whatever differs later. What varies from pair to pair goes into ``params`` as one string.
+
+    Attributes:
+        key: name of the pair in its shard, the planned slot in nine digits.
+        source: path of the HR image relative to the source root.
+        source_sha256: of the bytes of that file.
+        crop_top: position of the crop in the decoded HR image.
+        crop_left: likewise.
+        crop_height: size of the crop.
+        crop_width: likewise.
+        variant: which of several degradations of the same crop.
+        scale: HR side / LR side.
+        seed: of this pair, 0 <= seed < 2**63.
+        settings_hash: of the resolved settings of the run.
+        kind: ``"learned"`` or ``"recipe"``.
+        degrader: name or folder of the learned degrader, "" for a recipe.
+        recipe: name of the recipe, "" for a learned degrader.
+        steps: sampling steps of the learned degrader, 0 for a recipe.
+        psnr_to_clean: dB, LR against the clean downsampling of its HR: how severe the degradation is.
+        params: JSON object of the drawn parameters.
+    """
+
+    key: str
+    source: str
+    source_sha256: str
+    crop_top: int
+    crop_left: int
+    crop_height: int
+    crop_width: int
+    variant: int
+    scale: int
+    seed: int
+    settings_hash: str
+    kind: str
+    degrader: str
+    recipe: str
+    steps: int
+    psnr_to_clean: float
+    params: str
+
+    def __post_init__(self) -> None:
+        for name, expected in type(self).__annotations__.items():
+            value = getattr(self, name)
+            if type(value) is not expected:  # nor a subclass: True or a numpy float would change the column's type
+                raise ValueError(f"{name} {value!r} is of type {type(value).__name__}; pass {expected.__name__}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(
+                f"seed {self.seed} is outside 0..2**63-1, what an int64 column holds; take it modulo 2**63"
+            )
+        if self.kind not in ("learned", "recipe"):
+            raise ValueError(f"kind {self.kind!r} is unknown; use 'learned' or 'recipe'")
+        if not math.isfinite(self.psnr_to_clean):
+            raise ValueError(f"psnr_to_clean {self.psnr_to_clean} is not a number JSON can hold; cap it, say at 100 dB")
+
+    def to_json(self) -> bytes:
+        """Return the record as JSON with sorted keys: same record, same bytes."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "SampleMeta":
+        """Read a record back.
+
+        Raises:
+            ValueError: it is not JSON, or fields are missing, unknown or of another type.
+        """
+        record = json.loads(data)
+        if not isinstance(record, dict):
+            raise ValueError(f"the record of a pair is a JSON object, this is a {type(record).__name__}; pass KEY.json")
+        differing = sorted(set(record) ^ set(cls.__annotations__))
+        if differing:
+            raise ValueError(f"not the record of a pair written here: {', '.join(differing)} missing or unknown")
+        return cls(**record)

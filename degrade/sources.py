@@ -1,0 +1,231 @@
+"""Where HR images come from: folders, text lists, tars; and real HR-LR pairs in two folders."""
+
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from degrade.images import IMAGE_SUFFIXES
+from degrade.tars import HR_ROLES, LR_ROLES, ShardError, shard_paths, split_member, tar_members
+
+_SUFFIX = "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+# "a/b.png", and after it BasicSR's "(480,480,3) 1" or its ", lq.png", or a comment
+_LIST_LINE = re.compile(rf"(.+?\.(?:{_SUFFIX}))(?:\s*\(\d.*|\s*,.*|\s+#.*)?", re.IGNORECASE)
+_PAIR_MARK = re.compile(r"(?:[_-]?(?:hr|gt|hq|lr|lq)\d*|[_-]?x\d+)+$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One encoded image: a file, or a stretch of a tar. Small and picklable, for sending to workers.
+
+    Attributes:
+        name: POSIX path relative to the root of the sources; seeds come from it, so it does not depend on where the
+            root lies. In a tar: file name of the tar / name of the member.
+        bytes_len: encoded size; 0 when a listed file is missing.
+        path: file to open.
+        offset: where the image begins in it.
+    """
+
+    name: str
+    bytes_len: int
+    path: str
+    offset: int = 0
+
+    def read(self) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+            OSError: the file is missing, not readable, or shorter than when it was listed.
+        """
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.bytes_len)
+        if len(data) != self.bytes_len:
+            raise OSError(f"{self.name} has become shorter since it was listed; start again")
+        return data
+
+    def head(self) -> BinaryIO:
+        """Open the encoded image for reading its header only; `probe_image` takes it, and closes it."""
+        return io.BufferedReader(_Stretch(open(self.path, "rb"), self.offset, self.bytes_len))  # noqa: SIM115
+
+
+class PairListing(NamedTuple):
+    """Real pairs, and the names that found no partner (each with its folder)."""
+
+    pairs: list[tuple[Source, Source]]
+    unpaired: list[str]
+
+
+def list_sources(path: str | Path) -> list[Source]:
+    """List HR images, sorted by name; hidden files are left out.
+
+    Args:
+        path: one of
+
+            - a folder: all images in it, at any depth, by extension;
+            - a folder of ``.tar`` files, one tar, or a brace pattern of tars, ``x-{000000..000003}.tar``: the members
+              with an ``hr``, ``gt`` or ``hq`` key, or, where no tar has such keys, all images that are not ``lr`` or
+              ``lq``;
+            - a text file with an image per line, relative to its folder (or to the folder above, where BasicSR keeps
+              its ``meta_info``), or absolute. ``#`` begins a comment; of ``gt.png, lq.png`` the first is taken.
+
+    Raises:
+        ValueError: nothing is there, or two images have the same name.
+    """
+    path = Path(path)
+    if path.is_dir():
+        sources = _in_folder(path)
+    elif path.suffix.lower() == ".tar":
+        sources = _in_tars(shard_paths(path))
+    elif path.is_file():
+        sources = _in_list(path)
+    else:
+        raise ValueError(f"{path} does not exist; pass a folder of images, a text list, or WebDataset tars")
+    if not sources:
+        raise ValueError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); pass a folder that does")
+    sources.sort(key=lambda source: source.name)
+    for one, other in zip(sources, sources[1:], strict=False):
+        if one.name == other.name:
+            raise ValueError(f"two images are called {one.name}, in {one.path} and {other.path}; rename one")
+    return sources
+
+
+def list_pairs(hr_dir: str | Path, lr_dir: str | Path) -> PairListing:
+    """Match real HR and LR images of two folders by their paths.
+
+    First exact stems (``0001.png``, ``0001.jpg``), then, without regard to case, stems without the marks by which
+    data sets tell the sides apart (``0001x4``, ``Canon_001_HR`` and ``Canon_001_LR4``).
+
+    Raises:
+        ValueError: a folder has no images, or no two of them match.
+    """
+    hr_left, lr_left = list_sources(hr_dir), list_sources(lr_dir)
+    pairs: list[tuple[Source, Source]] = []
+    for simplify in (_stem, _unmarked_stem):
+        hr_by_name, lr_by_name = _unique(hr_left, simplify), _unique(lr_left, simplify)
+        matched = [(hr_by_name[name], lr_by_name[name]) for name in hr_by_name.keys() & lr_by_name.keys()]
+        pairs += matched
+        taken = {source for pair in matched for source in pair}
+        hr_left = [source for source in hr_left if source not in taken]
+        lr_left = [source for source in lr_left if source not in taken]
+    if not pairs:
+        raise ValueError(f"no image of {hr_dir} matches one of {lr_dir}; give partners the same file name")
+    lost = [f"{source.path} has no partner in {lr_dir}" for source in hr_left]
+    lost += [f"{source.path} has no partner in {hr_dir}" for source in lr_left]
+    return PairListing(sorted(pairs, key=lambda pair: pair[0].name), lost)
+
+
+def _in_folder(folder: Path) -> list[Source]:
+    sources, tars = [], []
+    for place, subfolders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for file in files:
+            suffix = os.path.splitext(file)[1].lower()
+            if file.startswith("."):
+                continue
+            if suffix in IMAGE_SUFFIXES:
+                path = os.path.join(place, file)
+                sources.append(Source(Path(path).relative_to(folder).as_posix(), _size(path), path))
+            elif suffix == ".tar":
+                tars.append(os.path.join(place, file))
+    if sources and tars:
+        raise ValueError(f"{folder} holds images and tars ({Path(tars[0]).name}); name the tars or move one kind away")
+    return _in_tars(sorted(tars)) if tars else sources
+
+
+def _in_tars(tars: Iterable[str]) -> list[Source]:
+    marked: list[Source] = []
+    plain: list[Source] = []
+    for tar in tars:
+        try:
+            members = tar_members(tar)
+        except ShardError as error:
+            raise ValueError(str(error)) from error
+        for member in members:
+            _, role, extension = split_member(member.name)
+            if f".{extension}" not in IMAGE_SUFFIXES or role in LR_ROLES:
+                continue
+            source = Source(f"{os.path.basename(tar)}/{member.name}", member.size, tar, member.offset)
+            (marked if role in HR_ROLES else plain).append(source)
+    return marked or plain
+
+
+def _in_list(file: Path) -> list[Source]:
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        if line and not line.startswith("#"):
+            match = _LIST_LINE.fullmatch(line)
+            if not match:
+                raise ValueError(f"line {number} of {file}, {line!r}, names no image; write one image path per line")
+            entries.append(match[1])
+    if not entries:
+        raise ValueError(f"{file} lists no images; write one image path per line")
+    root = next((root for root in (file.parent, file.parent.parent) if (root / entries[0]).exists()), file.parent)
+    paths = sorted({os.path.normpath(root / entry) for entry in entries})
+    if not any(map(os.path.exists, paths)):
+        raise ValueError(
+            f"none of the {len(paths)} images of {file} exists below {root}; put the list beside its images"
+        )
+    top = os.path.normpath(root)
+    if not all(path.startswith(top + os.sep) for path in paths):
+        top = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [Source(Path(path).relative_to(top).as_posix(), _size(path), path) for path in paths]
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(f"folder {error.filename} cannot be listed ({error.strerror}); repair that or move it away")
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0  # a dangling link or a gap in a list: reading it will say so, and the run goes on
+
+
+def _stem(source: Source) -> str:
+    return source.name.rpartition(".")[0]
+
+
+def _unmarked_stem(source: Source) -> str:
+    folder, slash, stem = _stem(source).lower().rpartition("/")
+    return folder + slash + (_PAIR_MARK.sub("", stem) or stem)
+
+
+def _unique(sources: list[Source], simplify: Callable[[Source], str]) -> dict[str, Source]:
+    """Index by simplified name; names that several images share find no partner rather than a wrong one."""
+    counts = Counter(map(simplify, sources))
+    return {simplify(source): source for source in sources if counts[simplify(source)] == 1}
+
+
+class _Stretch(io.RawIOBase):
+    """The part of an open file that holds one image, as a file of its own."""
+
+    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+        self._file, self._start, self._length, self._at = file, start, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._start + self._at)
+        data = self._file.read(max(0, min(len(buffer), self._length - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
