@@ -1,0 +1,50 @@
+"""Fixtures that more than one test file needs: tiny networks and real photographs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from degrade.degrader import RealisticDegrader
+from degrade.images import encode_image
+
+
+@pytest.fixture
+def tiny_degrader() -> RealisticDegrader:
+    """A small degrader whose last layer is not zero, so that code, noise and HR all matter; with a bank."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        degrader = RealisticDegrader(widths=(8, 8, 8), blocks=1, embedding_dim=8, encoder_widths=(8, 8, 8))
+        torch.nn.init.normal_(degrader.unet.head.weight, std=0.05)
+        for name, parameter in degrader.named_parameters():
+            if ".film." in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+        degrader.set_bank(torch.randn(20, degrader.config.code_dim))
+    return degrader.eval()
+
+
+@pytest.fixture(scope="session")
+def photographs() -> dict[str, NDArray[np.uint8]]:
+    """Real photographs from the scikit-image wheel, (H, W, 3) uint8."""
+    from skimage import data
+
+    return {name: np.ascontiguousarray(getattr(data, name)()[..., :3]) for name in ("astronaut", "chelsea", "coffee")}
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path, photographs: dict[str, NDArray[np.uint8]]) -> Path:
+    """The photographs as PNG files in a folder."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, image in photographs.items():
+        (folder / f"{name}.png").write_bytes(encode_image(image, "png"))
+    return folder
+
+
+@pytest.fixture
+def normal() -> Callable[..., torch.Tensor]:
+    """Standard normal tensors from a seed: ``normal(0, 2, 3, 8, 8)``."""
+    return lambda seed, *shape: torch.randn(shape, generator=torch.Generator().manual_seed(seed))
