@@ -3,8 +3,8 @@
 One class serves the teacher, the one-step student and the degrader; only what stands at the two ends differs.
 
     code name      paper (ResShift, arXiv 2307.12348; SinSR, arXiv 2311.14760)
-    x0             x_0, where the reverse chain ends: HR latents for the upsampler, the real LR image for the degrader
-    anchor         y_0, where the reverse chain starts: the LR image for the upsampler, clean downsampling for the degrader
+    x0             x_0, where the reverse chain ends: HR latents for the upsampler, the real LR for the degrader
+    anchor         y_0, where the reverse chain starts: the LR for the upsampler, clean downsampling for the degrader
     eta[t]         eta_{t+1}: the code counts steps 0..T-1, the paper 1..T
     kappa          kappa, the noise strength
 """
@@ -91,7 +91,7 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps = torch.tensor(picked, dtype=torch.int64, device=device)
 
     def add_noise(self, x0: Tensor, anchor: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Draw x_t of the forward chain, METHOD (1.1).
+        """Draw x_t of the forward chain (ResShift): N(x0 + eta (anchor - x0), kappa^2 eta).
 
         Args:
             x0: (B, C, H, W), range [-1, 1] or latents.
@@ -115,7 +115,7 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         return anchor + self.config.kappa * float(self.etas[-1]) ** 0.5 * noise
 
     def scale_model_input(self, xt: Tensor, t: Tensor) -> Tensor:
-        """Bring x_t to a range that does not depend on t, METHOD (1.6)."""
+        """Divide x_t by its spread: sqrt(kappa^2 eta + 1) for latents, 3 kappa sqrt(eta) + 1 for pixels."""
         spread = self.config.kappa * self._eta(t, xt).sqrt()
         return xt / ((spread**2 + 1).sqrt() if self.config.latent else 3 * spread + 1)
 
@@ -127,7 +127,7 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         anchor: Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> ResidualShiftSchedulerOutput:
-        """Go from x_t to the next of ``timesteps``: METHOD (1.4) with noise, (2.1) without.
+        """Go from x_t to the next of ``timesteps``: ResShift's posterior with noise, SinSR's step without.
 
         Args:
             model_output: the predicted x0, (B, C, H, W).
@@ -154,12 +154,12 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         return ResidualShiftSchedulerOutput(prev_sample=prev, pred_original_sample=x0)
 
     def posterior_variance(self, t: int) -> Tensor:
-        """Variance of q(x_{t-1} | x_t, x0), METHOD (1.4), between ``t`` and the next of ``timesteps``; a 0-d tensor."""
+        """Variance of q(x_{t-1} | x_t, x0), with t-1 the next of ``timesteps`` after ``t``; a 0-d tensor."""
         eta, eta_prev = self.etas[t], self._eta_before(t)
         return self.config.kappa**2 * (eta_prev / eta) * (eta - eta_prev)
 
     def deterministic_coefficients(self, t: int) -> tuple[float, float, float]:
-        """(k, m, j) of x_{t-1} = k x0 + m x_t + j anchor, METHOD (2.1): the closed form of the deterministic step."""
+        """(k, m, j) of SinSR's closed form of the deterministic step, x_{t-1} = k x0 + m x_t + j anchor."""
         eta, eta_prev = self.etas[t], self._eta_before(t)
         m = (eta_prev / eta).sqrt()
         mixed = (eta_prev * eta).sqrt()
@@ -177,7 +177,7 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
 def residual_shift_etas(
     num_train_timesteps: int, kappa: float, min_noise_level: float, sqrt_etas_end: float, power: float
 ) -> Tensor:
-    """Eta_1..eta_T, METHOD (1.2): geometric on sqrt(eta), its exponent bent by ``power``; (T,) float64."""
+    """ResShift's eta_1..eta_T: geometric on sqrt(eta), its exponent bent by ``power``; (T,) float64."""
     if num_train_timesteps == 1:
         return torch.tensor([sqrt_etas_end**2], dtype=torch.float64)
     first = min(min_noise_level / kappa, min_noise_level, 0.001**0.5)

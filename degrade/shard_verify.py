@@ -17,7 +17,7 @@ from degrade.images import IMAGE_SUFFIXES, ImageError, Rgb, read_image
 from degrade.shards import read_marker
 from degrade.tars import HR_ROLES, LR_ROLES, ShardError, TarMember, shard_paths, split_member, tar_members
 
-MAX_SHIFT_LR_PX = 0.1  # METHOD: a pair set is aligned when the median shift is below this
+MAX_SHIFT_LR_PX = 0.1  # a set of pairs is aligned when the median shift is below this
 _SURE = 0.5  # response of subpixel_shift above which the shift of one pair is known to about 0.1 px
 _MIN_SIDE = 16  # smaller LR images cannot be aligned
 _SHOWN = 20

@@ -33,8 +33,8 @@ def test_etas_are_the_published_ones_for_four_steps() -> None:
 
 def test_posterior_variance_is_the_published_one() -> None:
     scheduler = ResidualShiftScheduler(**T15)
-    table = [0, 0.001553, 0.03066, 0.053529, 0.078156, 0.105413, 0.13573, 0.169415, 0.206732, 0.247927, 0.293244, 0.342927,
-             0.397223, 0.456386, 0.520675]  # fmt: skip
+    table = [0, 0.001553, 0.03066, 0.053529, 0.078156, 0.105413, 0.13573, 0.169415, 0.206732, 0.247927, 0.293244,
+             0.342927, 0.397223, 0.456386, 0.520675]  # fmt: skip
     assert [float(scheduler.posterior_variance(t)) for t in range(15)] == pytest.approx(table, abs=1e-6)
 
 

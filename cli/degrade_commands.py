@@ -1,0 +1,331 @@
+"""`degrade`: synth · train · preview · verify · replay · presets.
+
+Commands parse, call one library function and print what it returned. Heavy imports stand inside them, so that `--help`
+answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.group import HELP, FriendlyGroup, friendly
+
+COMPLETED_WITH_FAILURES = 3
+
+_PATH = click.Path(path_type=Path)
+_EXISTING = click.Path(path_type=Path, exists=True)
+
+
+@click.group(cls=FriendlyGroup, context_settings=HELP)
+@click.version_option(package_name="realistic-degrader")
+def main() -> None:
+    """Learn how real images get bad, and hand it out as training data."""
+
+
+def degradation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what is degraded and how: of `synth` and `preview`."""
+    options = [
+        click.option("--hr-dir", "-i", "--input", "hr_dir", type=_PATH, required=True, metavar="PATH",
+                     help="HR photographs: a folder (searched through), a text list, a meta_info file, or shards."),
+        click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True, help="HR side / LR side."),
+        click.option("--degrader", "--model", "degrader", default="tiny-x4", show_default=True, metavar="NAME|DIR|none",
+                     help="Learned degrader: a shipped name, a folder, a hub id; 'none' for a recipe alone."),
+        click.option("--preset", metavar="NAME", help="Classical recipe by name; see `degrade presets`."),
+        click.option("--recipe", type=_EXISTING, metavar="FILE",
+                     help="Classical recipe from a YAML or TOML file, also an existing Real-ESRGAN yml."),
+        click.option("--mix", type=click.FloatRange(0, 1), default=0.5, show_default=True, metavar="P",
+                     help="Share of the recipe when there is a degrader too."),
+        click.option("--steps", type=click.IntRange(1), default=1, show_default=True,
+                     help="Network calls of the degrader."),
+        click.option("--reference-dir", type=_EXISTING, metavar="DIR", help="Degrade like the photos in this folder."),
+        click.option("--variants", type=click.IntRange(1), default=1, show_default=True,
+                     help="Degradations of each crop."),
+        click.option("--crop-size", type=click.IntRange(0), default=256, show_default=True, metavar="PX",
+                     help="Side of the HR crops; 0 = whole images."),
+        click.option("--crops-per-image", type=click.IntRange(0), default=0, show_default=True, metavar="N",
+                     help="Random crops of each image; 0 = a grid that covers it."),
+        click.option("--hr-ext", type=click.Choice(["png", "webp", "jpg"]), default="png", show_default=True,
+                     help="Format of the HR images (webp is lossless)."),
+        click.option("--lr-ext", type=click.Choice(["png", "webp", "jpg"]), default="png", show_default=True,
+                     help="Format of the LR images."),
+        click.option("--jpg-quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Of jpg files."),
+        click.option("--min-side", type=click.IntRange(1), default=64, show_default=True, metavar="PX",
+                     help="Leave smaller images out."),
+        click.option("--max-pixels", type=click.IntRange(1), default=100_000_000, show_default=True, metavar="N",
+                     help="Leave larger images out (a guard against decompression bombs)."),
+        click.option("--max-hr-side", type=click.IntRange(0), default=0, show_default=True, metavar="PX",
+                     help="Area-reduce longer images by 2 until they fit, since very large ones are soft; 0 = never."),
+        click.option("--alpha", type=click.Choice(["composite", "refuse"]), default="composite", show_default=True,
+                     help="Lay transparent images on white, or leave them out."),
+        click.option("--keep-flat", is_flag=True, help="Keep nearly flat crops, which teach nothing."),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw."),
+        click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto."),
+        click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True,
+                     help="Images in one network call on a GPU; a CPU takes one at a time in each worker."),
+        click.option("--workers", type=click.IntRange(0), default=None, metavar="N",
+                     help="Processes; 0 = work in this one.  [default: the number of cores, at most 8]"),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@degradation_options
+@click.option("--out", "-o", "--output", "out", type=_PATH, required=True, metavar="DIR", help="Folder of the shards.")
+@click.option("--shard-size", "--number-sample-per-shard", "shard_size", type=click.IntRange(1), default=1000,
+              show_default=True, metavar="N", help="Pairs planned in a shard.")  # fmt: skip
+@click.option("--max-shard-mb", type=click.FloatRange(min=0, min_open=True), metavar="MB",
+              help="Plan fewer pairs so that no shard exceeds this, counting every pair as uncompressed.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print the resolved settings and the plan, and stop.")
+@click.option("--overwrite", is_flag=True, help="Remove the data set that --out holds, then start.")
+@click.option("--extend", is_flag=True, help="Add images that are new since the data set was begun, as further shards.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as json.")
+@friendly
+def synth(out: Path, dry_run: bool, overwrite: bool, extend: bool, as_json: bool, **options: Any) -> None:
+    r"""HR photographs in, WebDataset shards of LR-HR pairs out.
+
+    Run the same command again to go on with a data set that was interrupted: finished shards are kept. Images that
+    cannot be used are listed in failures.jsonl with the reason; the exit status is then 3, and 0 when all were used.
+
+    \b
+      degrade synth --hr-dir photos --out shards
+      degrade synth --hr-dir photos --out shards --variants 2 --preset real-esrgan --mix 0.3
+      degrade synth --hr-dir photos --out shards --reference-dir my_camera
+    """
+    from degrade.preview import shard_preview
+    from degrade.synth import SynthRun
+
+    if overwrite and extend:
+        raise click.UsageError("--overwrite and --extend contradict each other; give one of them")
+    workers = options.pop("workers")
+    run = SynthRun.open(options.pop("hr_dir"), out, _job(options), overwrite=overwrite and not dry_run, extend=extend)
+    if dry_run:
+        click.echo(json.dumps(run.describe(), indent=2))
+        return
+    stats = run.run(workers=_worker_count(workers), progress=sys.stderr.isatty())
+    shard_preview(out, out / "preview.png")
+    if as_json:
+        click.echo(json.dumps(stats, indent=2, sort_keys=True))
+    else:
+        click.echo(
+            f"{stats['pairs']} pairs in {stats['shards']} shards, {stats['bytes'] / 1e6:.1f} MB, in {out}\n"
+            f"this run: {stats['pairs_made_now']} pairs in {stats['seconds']:.1f} s, "
+            f"{stats['hr_megapixels_per_second']:.2f} HR megapixels/s\n"
+            f"look at {out / 'preview.png'}"
+        )
+        if stats["skipped"]:
+            click.echo(f"{stats['skipped']} nearly flat crops were skipped (--keep-flat keeps them)")
+        if stats["failures"]:
+            click.echo(f"{stats['failures']} images or crops could not be used; {out / 'failures.jsonl'} says why")
+    if stats["failures"]:
+        sys.exit(COMPLETED_WITH_FAILURES)
+
+
+@main.command()
+@degradation_options
+@click.option("--out", "-o", "--output", "out", type=_PATH, default=Path("preview.png"), show_default=True,
+              metavar="PNG", help="The picture to write.")  # fmt: skip
+@click.option("--rows", type=click.IntRange(1, 64), default=8, show_default=True, help="Crops to show.")
+@friendly
+def preview(out: Path, rows: int, **options: Any) -> None:
+    """A contact sheet of what `synth` would make with the same options, and nothing else."""
+    from degrade.preview import job_preview
+
+    options.pop("workers")
+    options["variants"] = max(3, options["variants"])
+    job_preview(options.pop("hr_dir"), _job(options), out, rows=rows)
+    click.echo(str(out))
+
+
+@main.command()
+@click.option("--out", "-o", "--output", "--output-dir", "out", type=_PATH, required=True, metavar="DIR",
+              help="Folder of the run.")  # fmt: skip
+@click.option("--preset", type=click.Choice(["ci", "tiny", "paper"]), default="tiny", show_default=True,
+              help="Size of the networks and the batch.")  # fmt: skip
+@click.option("--hr-dir", "-i", "--input", "hr_dir", type=_EXISTING, metavar="PATH",
+              help="HR photographs, for recipes and unpaired LR.")  # fmt: skip
+@click.option(
+    "--recipe", "recipes", multiple=True, metavar="NAME|FILE", help="Classical recipe to learn from; repeatable."
+)
+@click.option(
+    "--pairs", nargs=2, type=_EXISTING, multiple=True, metavar="HR_DIR LR_DIR", help="Real pairs; repeatable."
+)
+@click.option("--lr-dir", "lr_dirs", type=_EXISTING, multiple=True, metavar="DIR",
+              help="Real LR images without HR; repeatable.")  # fmt: skip
+@click.option("--weights", nargs=3, type=click.FloatRange(0), default=(0.5, 0.25, 0.25), show_default=True,
+              help="How often recipes, pairs and unpaired LR are drawn.")  # fmt: skip
+@click.option("--max-hr-side", type=click.IntRange(0), default=3000, show_default=True, metavar="PX",
+              help="Area-reduce longer HR photographs by 2 until they fit; 0 = never.")  # fmt: skip
+@click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True)
+@click.option("--steps", "--max-train-steps", "steps", type=click.IntRange(1), help="Updates.  [default: the preset's]")
+@click.option(
+    "--train-batch-size", "--batch-size", "batch_size", type=click.IntRange(2), help="Even.  [default: the preset's]"
+)
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="[default: the preset's]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, or auto.")
+@click.option("--mixed-precision", type=click.Choice(["no", "bf16"]), default="no", show_default=True,
+              help="bf16 is two to three times as fast on CPUs that have it.")  # fmt: skip
+@click.option("--dataloader-num-workers", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--log-every", type=click.IntRange(1), default=20, show_default=True, metavar="STEPS")
+@click.option("--sample-every", type=click.IntRange(1), default=500, show_default=True, metavar="STEPS",
+              help="Contact sheets of samples.")  # fmt: skip
+@click.option("--save-every", "--checkpointing-steps", "save_every", type=click.IntRange(1), default=500,
+              show_default=True, metavar="STEPS")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the run in --out; the result is that of an unbroken run.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+@friendly
+def train(
+    out: Path, preset: str, hr_dir: Path | None, recipes: tuple[str, ...], pairs: tuple[tuple[Path, Path], ...],
+    lr_dirs: tuple[Path, ...], weights: tuple[float, float, float], max_hr_side: int, device: str, mixed_precision: str,
+    dataloader_num_workers: int, log_every: int, sample_every: int, save_every: int, resume: bool, dry_run: bool,
+    **overrides: Any,
+) -> None:  # fmt: skip
+    r"""Train a degrader from recipes, from real pairs, from real LR images without partners, or from all of them.
+
+    \b
+      degrade train --out runs/a --hr-dir photos --recipe real-esrgan
+      degrade train --out runs/b --pairs my_hr my_lr
+      degrade train --out runs/c --hr-dir photos --recipe bsrgan --lr-dir my_camera
+      degrade synth --hr-dir photos --out shards --degrader runs/c/degrader
+    """
+    from dataclasses import asdict, replace
+
+    from degrade.train import PRESETS, DataConfig, train
+
+    data = DataConfig(
+        hr_dir=str(hr_dir or ""),
+        recipes=recipes,
+        pairs=tuple((str(hr), str(lr)) for hr, lr in pairs),
+        lr_dirs=tuple(map(str, lr_dirs)),
+        weights=weights,
+        max_hr_side=max_hr_side,
+    )
+    given = {name: value for name, value in overrides.items() if value is not None}
+    config = replace(PRESETS[preset], data=data, **given)
+    if dry_run:
+        click.echo(json.dumps(asdict(config), indent=2))
+        return
+    summary = train(
+        config,
+        out,
+        device=_device(device),
+        mixed_precision=mixed_precision,
+        resume=resume,
+        log_every=log_every,
+        sample_every=sample_every,
+        save_every=save_every,
+        loaders=dataloader_num_workers,
+        command=" ".join(["degrade", *sys.argv[1:]]),
+        progress=sys.stderr.isatty(),
+    )
+    for reason in summary["left_out"]:
+        click.echo(f"left out: {reason}", err=True)
+    click.echo(json.dumps(summary, indent=2))
+
+
+@main.command()
+@click.argument("shards", type=str)
+@click.option("--sample", type=click.IntRange(1), metavar="N", help="Check only this many pairs of each shard.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as json.")
+@friendly
+def verify(shards: str, sample: int | None, as_json: bool) -> None:
+    """Check paired shards, made by anyone: hashes, decoding, sizes, sub-pixel alignment, duplicates.
+
+    SHARDS is a folder, a tar, or a brace pattern of tars. The exit status is 1 when something is wrong.
+    """
+    from degrade.shard_verify import verify_shards
+
+    report = verify_shards(shards, sample=sample)
+    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
+    if report.problems:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("shards", type=_EXISTING)
+@click.option("--key", required=True, metavar="K", help="Key of the pair, such as 000000042 or 42.")
+@click.option("--degrader", metavar="NAME|DIR", help="Where the weights are now.  [default: the name in the record]")
+@click.option("--out", "-o", type=_PATH, metavar="PNG", help="Also write HR, stored LR and replayed LR side by side.")
+@friendly
+def replay(shards: Path, key: str, degrader: str | None, out: Path | None) -> None:
+    """Make the LR of one pair again from its record and compare bytes."""
+    from degrade.replay import replay_pair
+
+    result = replay_pair(shards, key, degrader=degrader, picture=out)
+    click.echo(json.dumps(result.to_dict(), indent=2))
+    if not result.identical:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--show", metavar="NAME", help="Print one as YAML, a start for a --recipe file of your own.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of recipe files, for editors.")
+@friendly
+def presets(show: str | None, schema: bool) -> None:
+    """List the classical recipes and the learned degraders that are here."""
+    from degrade.recipe import PRESET_NAMES, Recipe
+
+    if schema:
+        click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+    elif show:
+        import yaml
+
+        click.echo(yaml.safe_dump(Recipe.preset(show).to_dict(), sort_keys=False, default_flow_style=None, width=120))
+    else:
+        from degrade.degrader import shipped_names
+
+        click.echo("recipes (--preset NAME)")
+        for name in PRESET_NAMES:
+            click.echo(f"  {name:<18} {Recipe.preset(name).summary()}")
+        click.echo("learned degraders (--degrader NAME)")
+        for name in shipped_names():
+            click.echo(f"  {name}")
+
+
+def _job(options: dict[str, Any]) -> Any:
+    """The options of `degradation_options` (and perhaps shard size) as a job for `degrade.synth`."""
+    from degrade.plan import SynthSettings, shard_size_for
+    from degrade.recipe import Recipe
+    from degrade.synth import resolve_job
+
+    preset, file = options.pop("preset"), options.pop("recipe")
+    if preset and file:
+        raise click.UsageError("--preset and --recipe were both given; give one of them")
+    recipe = Recipe.preset(preset) if preset else Recipe.from_file(file) if file else None
+    for note in recipe.notes if recipe else ():
+        click.echo(f"recipe: {note}", err=True)
+    degrader, reference_dir = options.pop("degrader"), options.pop("reference_dir")
+    max_shard_mb = options.pop("max_shard_mb", None)
+    options["device"] = _device(options["device"])
+    if options["device"] == "cpu":
+        options["batch_size"] = 0  # one at a time, so that the bytes do not depend on it
+    settings = SynthSettings(recipe=recipe.to_dict() if recipe else None, **options)
+    if max_shard_mb:
+        from dataclasses import replace
+
+        settings = replace(settings, shard_size=shard_size_for(max_shard_mb, settings))
+    return resolve_job(settings, degrader=degrader, reference_dir=reference_dir)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as err:
+        raise click.BadParameter(f"{name!r} is not usable here; give cpu, cuda or auto", param_hint="--device") from err
+    return name
+
+
+def _worker_count(workers: int | None) -> int:
+    import os
+
+    return min(8, os.cpu_count() or 1) if workers is None else workers

@@ -1,0 +1,148 @@
+"""DegradationMix: the learned degrader and a classical recipe behind one call, for `synth` and for training online.
+
+A degradation is drawn first, as a plain record that says everything, and then applied. So the same seed gives the same
+LR in a training loop and in a shard, one sample or many at a time, and a record from a shard makes its LR again.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from degrade.compress import quantise
+from degrade.degrader import RealisticDegrader
+from degrade.recipe import Recipe
+
+Record = dict[str, Any]
+
+
+class DegradationMix(nn.Module):
+    """Draws each sample's degradation from the learned degrader or from a recipe.
+
+    Args:
+        degrader: the learned one, or None.
+        recipe: the classical one, or None.
+        mix: probability of the recipe, 0..1, when both are given.
+        scale: HR side / LR side; must be the degrader's.
+        steps: network calls of the learned degrader.
+        codes: (N, code_dim) looks to draw from in place of the degrader's bank, for example of reference photographs.
+
+    Raises:
+        ValueError: neither is given, or numbers do not fit together.
+
+    Example:
+        >>> mix = DegradationMix(None, Recipe.preset("bicubic"), scale=4)
+        >>> mix(torch.rand(1, 3, 64, 64), seeds=[7]).shape
+        torch.Size([1, 3, 16, 16])
+    """
+
+    def __init__(
+        self,
+        degrader: RealisticDegrader | None,
+        recipe: Recipe | None,
+        *,
+        mix: float = 0.5,
+        scale: int = 4,
+        steps: int = 1,
+        codes: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if degrader is None and recipe is None:
+            raise ValueError("neither a degrader nor a recipe was given; give at least one")
+        if not 0 <= mix <= 1:
+            raise ValueError(f"mix {mix} is no probability; use 0 (learned only) to 1 (recipe only)")
+        if degrader is not None and degrader.config.scale != scale:
+            raise ValueError(
+                f"the degrader is for scale {degrader.config.scale}, not {scale}; use that scale or a recipe"
+            )
+        if degrader is not None and not 1 <= steps <= degrader.config.num_train_timesteps:
+            raise ValueError(f"steps {steps} is outside 1..{degrader.config.num_train_timesteps}, the degrader's chain")
+        self.degrader, self.recipe, self.scale, self.steps, self.codes = degrader, recipe, scale, steps, codes
+        self.recipe_share = 0.0 if recipe is None else 1.0 if degrader is None else mix
+
+    def draw(self, seeds: Sequence[int]) -> list[Record]:
+        """Draw one degradation per seed, as records of plain json types that `degrade` understands."""
+        return [self._draw(seed) for seed in seeds]
+
+    def _draw(self, seed: int) -> Record:
+        generator = torch.Generator().manual_seed(seed)
+        if self.recipe is not None and float(torch.rand((), generator=generator)) < self.recipe_share:
+            return {"kind": "recipe", "recipe": self.recipe.name, "params": self.recipe.draw(seed, self.scale)}
+        assert self.degrader is not None
+        if self.codes is None:
+            code = self.degrader.sample_codes(1, generator=generator)[0]
+        else:
+            code = self.codes[int(torch.randint(len(self.codes), (), generator=generator))]
+        noise_seed = int(torch.randint(2**62, (), generator=generator))
+        return {"kind": "learned", "code": code.tolist(), "steps": self.steps, "noise_seed": noise_seed}
+
+    def degrade(self, hr: Tensor, records: Sequence[Record]) -> Tensor:
+        """Degrade each image as its record says.
+
+        Args:
+            hr: (B, 3, H, W), range [0, 1].
+            records: B of them, from `draw` or from a shard.
+
+        Returns:
+            lr: (B, 3, H/scale, W/scale), multiples of 1/255; the rounding passes gradients straight through.
+        """
+        if len(records) != len(hr):
+            raise ValueError(f"{len(records)} records for {len(hr)} images; pass one each")
+        parts: dict[int, Tensor] = {}
+        learned = [i for i, record in enumerate(records) if record["kind"] == "learned"]
+        classical = [i for i, record in enumerate(records) if record["kind"] == "recipe"]
+        for steps in sorted({records[i]["steps"] for i in learned}):
+            rows = [i for i in learned if records[i]["steps"] == steps]
+            parts |= zip(rows, self._learned(hr[rows], [records[i] for i in rows], steps), strict=True)
+        if classical:
+            lr = Recipe.apply(hr[classical], [records[i]["params"] for i in classical])
+            parts |= zip(classical, lr, strict=True)
+        return torch.stack([parts[i] for i in range(len(hr))])
+
+    def degrade_exactly(self, hr: Tensor, records: Sequence[Record]) -> Tensor:
+        """`degrade` without gradients, to the same bytes whatever the batch and the number of threads.
+
+        On a CPU the convolutions add up in an order that depends on both, and a difference of 1e-7 turns a rounding now
+        and then; so there it takes one image at a time on one thread. Processes, not threads, make it fast.
+        """
+        with torch.inference_mode():
+            if hr.device.type != "cpu":
+                return self.degrade(hr, records)
+            with one_thread():
+                each = zip(hr.split(1), records, strict=True)
+                return torch.cat([self.degrade(image, [record]) for image, record in each])
+
+    def _learned(self, hr: Tensor, records: list[Record], steps: int) -> Tensor:
+        if self.degrader is None:
+            raise ValueError("a learned degradation needs the degrader that drew it; none was given")
+        code = torch.tensor([record["code"] for record in records], device=hr.device, dtype=hr.dtype)
+        generator = [torch.Generator().manual_seed(record["noise_seed"]) for record in records]
+        return quantise(self.degrader(hr, code, steps=steps, generator=generator))
+
+    def forward(self, hr: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Draw and apply in one go: (B, 3, H, W) in [0, 1] -> (B, 3, H/scale, W/scale); fresh entropy without seeds."""
+        return self.degrade(hr, self.draw([secrets.randbits(62) for _ in hr] if seeds is None else seeds))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """sha256 of a module's weights, by name and bytes: the same for a folder, a shipped name and a hub id."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

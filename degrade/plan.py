@@ -1,0 +1,199 @@
+"""The plan of a data set: which crop and variant of which image becomes which pair of which shard, before any work."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from degrade.images import ImageError, crop_positions, probe_image
+from degrade.sources import Source
+
+RAW_SHARE = 1.05  # a PNG is never much larger than its pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthSettings:
+    """Everything that decides the bytes of a data set; the hash of it is part of every pair's seed.
+
+    The number of workers is not here since the bytes do not depend on it (a test shows it).
+
+    Attributes:
+        scale: HR side / LR side.
+        degrader: name, folder or hub id; "none" for the recipe alone.
+        degrader_sha256: of its weights; "" without one.
+        recipe: the resolved recipe; None without one.
+        mix: probability of the recipe when there is a degrader too.
+        steps: network calls of the degrader.
+        codes_sha256: of the codes of reference photographs; "" for the degrader's own bank.
+        seed: of the run.
+        variants: degradations of each crop.
+        crop_size: side of the HR crops; 0 = whole images.
+        crops_per_image: random crops of each image; 0 = a grid that covers it.
+        shard_size: pairs planned in a shard.
+        hr_ext: png, webp (lossless) or jpg.
+        lr_ext: the same.
+        jpg_quality: of jpg members.
+        min_side: smaller images are left out.
+        max_pixels: larger images are left out.
+        max_hr_side: longer images are area-reduced by 2 until they fit; 0 = never.
+        alpha: composite on white, or refuse.
+        keep_flat: also keep nearly flat crops.
+        device: cpu or cuda.
+        batch_size: images in one network call on a GPU, whose sums depend on it; 0 on a CPU, where it is always one.
+    """
+
+    scale: int = 4
+    degrader: str = "tiny-x4"
+    degrader_sha256: str = ""
+    recipe: dict[str, Any] | None = None
+    mix: float = 0.5
+    steps: int = 1
+    codes_sha256: str = ""
+    seed: int = 0
+    variants: int = 1
+    crop_size: int = 256
+    crops_per_image: int = 0
+    shard_size: int = 1000
+    hr_ext: str = "png"
+    lr_ext: str = "png"
+    jpg_quality: int = 95
+    min_side: int = 64
+    max_pixels: int = 100_000_000
+    max_hr_side: int = 0
+    alpha: Literal["composite", "refuse"] = "composite"
+    keep_flat: bool = False
+    device: str = "cpu"
+    batch_size: int = 0
+
+    def hash(self) -> str:
+        """sha256 of all of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class PlannedSource:
+    """An image that the plan uses.
+
+    Attributes:
+        name: relative to the source root.
+        bytes_len: size of the file.
+        crops: how many.
+        part: 0 for the first run, then one more for every `--extend`.
+    """
+
+    name: str
+    bytes_len: int
+    height: int
+    width: int
+    crops: int
+    part: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work: some crops and variants of one image, all in the same shard.
+
+    Attributes:
+        shard: its number.
+        source: index into the plan's sources.
+        slots: (key number, crop index, variant) of each pair.
+    """
+
+    shard: int
+    source: int
+    slots: tuple[tuple[int, int, int], ...]
+
+
+def plan_sources(
+    sources: list[Source], settings: SynthSettings, part: int = 0
+) -> tuple[list[PlannedSource], list[dict[str, str]]]:
+    """Look at the header of every image and decide what to take from it.
+
+    Returns:
+        The images in the order of the shards (shuffled by the seed), and for each image left out its name and why.
+    """
+    planned, left_out = [], []
+    for source in sources:
+        try:
+            info = probe_image(source.head())
+            height, width = reduced_size(info.height, info.width, settings.max_hr_side)
+            if info.height * info.width > settings.max_pixels:
+                raise ImageError(f"{info.width}x{info.height} is more than {settings.max_pixels} pixels (--max-pixels)")
+            smallest = max(settings.min_side, settings.crop_size, settings.scale)
+            if min(height, width) < smallest:
+                raise ImageError(f"{width}x{height} is smaller than {smallest} (--crop-size, --min-side)")
+        except (ImageError, OSError) as err:
+            left_out.append({"source": source.name, "reason": str(err)})
+            continue
+        crops = 1
+        if settings.crop_size:
+            count = settings.crops_per_image or None
+            crops = len(crop_positions(height, width, settings.crop_size, count, crop_seed(settings, source.name)))
+        planned.append(PlannedSource(source.name, source.bytes_len, height, width, crops, part))
+    # Neighbours in a folder are alike; shards should not be. The order depends on names and seed alone.
+    planned.sort(key=lambda source: _digest(settings.seed, "order", source.name))
+    return planned, left_out
+
+
+def plan_units(planned: list[PlannedSource], settings: SynthSettings, max_pairs: int = 16) -> Iterator[Unit]:
+    """Deal the pairs out to shards and pieces of work, in order; every part starts a new shard.
+
+    Args:
+        planned: the images.
+        settings: for variants and shard size.
+        max_pairs: in one unit, which bounds the memory of a worker; the bytes do not depend on it.
+    """
+    key = shard = in_shard = 0
+    part = planned[0].part if planned else 0
+    for index, source in enumerate(planned):
+        if source.part != part:
+            part, shard, in_shard = source.part, shard + bool(in_shard), 0
+        slots: list[tuple[int, int, int]] = []
+        for crop in range(source.crops):
+            for variant in range(settings.variants):
+                slots.append((key, crop, variant))
+                key, in_shard = key + 1, in_shard + 1
+                if in_shard == settings.shard_size or len(slots) == max_pairs:
+                    yield Unit(shard, index, tuple(slots))
+                    slots = []
+                if in_shard == settings.shard_size:
+                    shard, in_shard = shard + 1, 0
+        if slots:
+            yield Unit(shard, index, tuple(slots))
+
+
+def pair_seed(settings_hash: str, seed: int, name: str, crop: int, variant: int) -> int:
+    """The seed of one pair, 0..2^62-1: a hash of what it is, so that it does not depend on when or where it is made."""
+    return int(_digest(seed, settings_hash, name, crop, variant)[:16], 16) >> 2
+
+
+def crop_seed(settings: SynthSettings, name: str) -> int:
+    """The seed of an image's crop positions."""
+    return int(_digest(settings.seed, "crops", name, settings.crop_size)[:12], 16)
+
+
+def shard_size_for(max_shard_mb: float, settings: SynthSettings) -> int:
+    """The most pairs that surely fit: a plan is made before sizes are known, so it counts every pair as uncompressed.
+
+    Raises:
+        ValueError: not one pair fits, or crops have no fixed size.
+    """
+    if not settings.crop_size:
+        raise ValueError("--max-shard-mb needs crops of one size; give --crop-size, or bound --shard-size")
+    pixels = settings.crop_size**2 * (1 + 1 / settings.scale**2)
+    pairs = int(max_shard_mb * 1e6 / (pixels * 3 * RAW_SHARE + 4096))
+    if pairs < 1:
+        raise ValueError(f"--max-shard-mb {max_shard_mb} does not hold one pair of {settings.crop_size} px; raise it")
+    return min(settings.shard_size, pairs)
+
+
+def reduced_size(height: int, width: int, max_side: int) -> tuple[int, int]:
+    """Height and width after halving until the longer side fits; 0 = no limit."""
+    while max_side and max(height, width) > max_side:
+        height, width = height // 2, width // 2
+    return height, width
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,397 @@
+"""Train a degrader: the configuration, the step, and the loop around it.
+
+The paper (Kim & Kim, arXiv 2410.07663) trains its downsampler beside a student under an LR discriminator and a cyclic
+distillation. `train_step` is the downsampler's half: pairs, unpaired real LR, D_L, and the degradation code.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from degrade import losses
+from degrade.bands import high_pass
+from degrade.compress import quantise
+from degrade.degrader import RealisticDegrader
+from degrade.discriminator import PatchDiscriminator
+from degrade.texture import TEXTURE_DIM, texture_statistics
+from degrade.train_data import DataConfig, TrainingData
+from degrade.train_report import plot_curves, sample_sheet, write_card
+from degrade.train_state import RunLog, load_state, open_run, save_state
+
+BANK_CROPS_PER_IMAGE = 4
+BANK_CROP_LR = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegraderTrainConfig:
+    """Everything that decides a run; written beside the weights as train_config.json.
+
+    A weight of 0 switches its term off.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    scale: int = 4
+    hr_crop: int = 128
+    batch_size: int = 16  # even: samples come in twos that share a degradation
+    steps: int = 10_000
+    learning_rate: float = 5e-4  # of degrader and encoder, after warm-up; falls to a tenth along a cosine
+    critic_learning_rate: float = 4e-4
+    warmup_steps: int = 200
+    ema_decay: float = 0.999  # per step; 0 = no averaging
+    grad_clip: float = 1.0  # norm
+    seed: int = 0
+    # network
+    widths: tuple[int, int, int] = (48, 64, 96)
+    blocks: int = 2
+    embedding_dim: int = 128
+    encoder_widths: tuple[int, int, int] = (32, 64, 96)
+    code_dim: int = 16
+    critic_width: int = 48
+    num_train_timesteps: int = 4
+    kappa: float = 1.0
+    prior_share: float = 0.6  # of the samples trained at t = T, where one-step sampling lives; the rest anywhere below
+    # terms of the loss
+    energy: float = 4.0
+    energy_patches: tuple[int, ...] = (3, 8)  # sides in LR pixels
+    texture: float = 0.5
+    low: float = 1.0
+    code: float = 0.1
+    encoder: float = 0.3
+    kl: float = 2e-3
+    adversarial: float = 0.05
+    critic_start: float = 0.2  # share of the steps before the critic's gradient ramps up
+    critic_ramp: float = 0.1
+    penalty: float = 0.002  # R1, every `penalty_every` steps
+    penalty_every: int = 16
+
+
+PRESETS = {
+    "ci": DegraderTrainConfig(
+        hr_crop=64, batch_size=4, steps=20, warmup_steps=2, widths=(16, 16, 16), encoder_widths=(8, 8, 8),
+        embedding_dim=16, blocks=1, critic_width=8, ema_decay=0.9,
+    ),
+    "tiny": DegraderTrainConfig(),
+    "paper": DegraderTrainConfig(
+        hr_crop=256, batch_size=64, steps=30_000, learning_rate=1e-4, critic_learning_rate=1e-4, warmup_steps=5_000,
+        widths=(192, 384, 512), blocks=4, embedding_dim=512, encoder_widths=(64, 128, 192),
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class Models:
+    """What is trained. ``texture_head`` foretells from a code how the texture of a scene changes; it is not kept."""
+
+    degrader: RealisticDegrader
+    texture_head: nn.Module
+    critic: PatchDiscriminator
+
+    @classmethod
+    def build(cls, config: DegraderTrainConfig) -> "Models":
+        """New networks, initialised from ``config.seed`` without touching the global generator."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            degrader = RealisticDegrader(
+                scale=config.scale,
+                code_dim=config.code_dim,
+                widths=config.widths,
+                blocks=config.blocks,
+                embedding_dim=config.embedding_dim,
+                encoder_widths=config.encoder_widths,
+                num_train_timesteps=config.num_train_timesteps,
+                kappa=config.kappa,
+            )
+            head = nn.Sequential(
+                nn.Linear(config.code_dim + TEXTURE_DIM, 2 * TEXTURE_DIM),
+                nn.SiLU(),
+                nn.Linear(2 * TEXTURE_DIM, TEXTURE_DIM),
+            )
+            return cls(degrader, head, PatchDiscriminator(config.code_dim, config.critic_width))
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules by name, for checkpoints."""
+        return {"degrader": self.degrader, "texture_head": self.texture_head, "critic": self.critic}
+
+
+@dataclass
+class Optimizers:
+    """One optimiser a side: ``generator`` has the degrader, its encoder and the texture head; ``critic`` has D_L."""
+
+    generator: torch.optim.Optimizer
+    critic: torch.optim.Optimizer
+
+    @classmethod
+    def build(cls, models: Models, config: DegraderTrainConfig) -> "Optimizers":
+        """AdamW for both; the critic without momentum."""
+        ours = [*models.degrader.parameters(), *models.texture_head.parameters()]
+        return cls(
+            torch.optim.AdamW(ours, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0),
+            torch.optim.AdamW(
+                models.critic.parameters(), lr=config.critic_learning_rate, betas=(0.0, 0.99), weight_decay=0.0
+            ),
+        )
+
+
+def train_step(
+    models: Models,
+    optimizers: Optimizers,
+    batch: dict[str, Tensor],
+    config: DegraderTrainConfig,
+    step: int,
+    generator: torch.Generator,
+    autocast: torch.autocast | None = None,
+) -> dict[str, float]:
+    """One update of the critic and one of the degrader.
+
+    Where a diffusion model has a mean-squared loss on x0, this has an energy score at every step of the chain: the
+    network answers with a sample of x0 given x_t. A mean would erase the very grain that it should paint, in one step
+    and in several.
+
+    Args:
+        models: trained in place.
+        optimizers: of ``models``.
+        batch: hr, lr in [0, 1] and paired, as `TrainingData` makes them.
+        config: weights of the terms.
+        step: decides the learning rate and the critic's ramp.
+        generator: all randomness of the step.
+        autocast: mixed precision for the network calls; None = full.
+
+    Returns:
+        Every term, unweighted, and two signs of health: spread (of two samples in the high band) and their energy there
+        relative to the truth.
+    """
+    degrader, encoder = models.degrader, models.degrader.encoder
+    autocast = autocast or torch.autocast(degrader.device.type, enabled=False)
+    last = config.num_train_timesteps - 1
+    hr, lr, paired = batch["hr"] * 2 - 1, batch["lr"] * 2 - 1, batch["paired"].float()
+    clean = F.avg_pool2d(hr, config.scale)
+    n = len(lr)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(lr.device)
+
+    # --- codes: of every LR image, then handed to its partner, which was degraded the same way
+    with autocast:
+        mean, logvar = (out.float() for out in encoder(lr))
+    code = mean + (0.5 * logvar).exp() * normal(*mean.shape)
+    code = code.view(-1, 2, code.shape[1]).flip(1).flatten(0, 1)
+
+    # --- two samples of x0: at T from two draws of x_T, below it from one x_t and two draws of the free noise
+    below = torch.randint(last, (n,), generator=generator) if last else torch.zeros(n, dtype=torch.int64)
+    at_prior = (torch.rand(n, generator=generator) < config.prior_share) | ~batch["paired"].cpu() | (last == 0)
+    t = torch.where(at_prior, last, below).to(lr.device)
+    is_prior = at_prior.to(lr.device).view(-1, 1, 1, 1)
+    noise = [normal(*lr.shape) for _ in range(2)]
+    xt = [
+        torch.where(
+            is_prior,
+            degrader.scheduler.prior_sample(clean, noise[i]),
+            degrader.scheduler.add_noise(lr, clean, noise[0], t),
+        )
+        for i in range(2)
+    ]
+    free = [torch.where(is_prior, 0.0, normal(*lr.shape)) for _ in range(2)]
+    with autocast:
+        both = degrader.predict_x0(
+            torch.cat(xt), torch.cat([t, t]), torch.cat([hr, hr]), torch.cat([clean, clean]),
+            torch.cat([code, code]), torch.cat(free),
+        ).float()  # fmt: skip
+    first, second = both.chunk(2)
+    # The critic and the encoder see what a file would hold: floats against integers would give the game away.
+    file = quantise((first + 1) / 2) * 2 - 1
+
+    # --- 1. the critic, on detached samples
+    ramp = min(1.0, max(0.0, (step / config.steps - config.critic_start) / config.critic_ramp))
+    terms: dict[str, Tensor] = {}
+    if config.adversarial and step >= config.critic_start * config.steps:
+        real = lr.detach().clone()
+        penalise = bool(config.penalty) and step % config.penalty_every == 0
+        with torch.autocast(autocast.device, enabled=False) if penalise else autocast:
+            real_logits = models.critic(real.requires_grad_(penalise), code.detach()).float()
+            fake_logits = models.critic(file.detach(), code.detach()).float()
+        critic_loss = losses.critic_hinge(real_logits, fake_logits)
+        terms["critic"] = critic_loss.detach()
+        if penalise:
+            critic_loss = critic_loss + config.penalty * config.penalty_every * losses.gradient_penalty(
+                real_logits, real
+            )
+        optimizers.critic.zero_grad(set_to_none=True)
+        critic_loss.backward()
+        optimizers.critic.step()
+        optimizers.critic.zero_grad(set_to_none=True)
+
+    # --- 2. the degrader: the sum of its terms
+    paired_share = paired.sum().clamp(min=1)
+    of_clean = texture_statistics((clean + 1) / 2)
+    truth = texture_statistics(batch["lr"]) - of_clean  # meaningless where unpaired
+    painted = texture_statistics((both + 1) / 2) - torch.cat([of_clean, of_clean])
+    foretold = models.texture_head(torch.cat([code, of_clean / 4 + 1.5], dim=1))
+    wanted = torch.where(paired.bool()[:, None], truth, foretold.detach())
+    scores = [losses.energy_score(first, second, lr, patch) for patch in config.energy_patches]
+    terms["energy"] = (torch.stack(scores).mean(0) * paired).sum() / paired_share
+    terms["texture"] = (painted - torch.cat([wanted, wanted])).abs().mean()
+    terms["low"] = losses.low_frequency(first, torch.where(paired.bool().view(-1, 1, 1, 1), lr, clean)).mean()
+    terms["encoder"] = ((foretold - truth).abs().mean(1) * paired).sum() / paired_share
+    terms["kl"] = losses.kl_to_prior(mean, logvar).mean()
+    with autocast, frozen(encoder):
+        terms["code"] = (encoder(file)[0].float() - code.detach()).abs().mean()
+    if config.adversarial and ramp > 0:
+        with autocast, frozen(models.critic):
+            terms["adversarial"] = losses.generator_hinge(models.critic(file, code.detach()).float())
+    weight = {"critic": 0.0, "adversarial": ramp * config.adversarial}
+    loss = torch.stack([weight.get(name, getattr(config, name, 0.0)) * term for name, term in terms.items()]).sum()
+    for group in optimizers.generator.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimizers.generator.zero_grad(set_to_none=True)
+    loss.backward()
+    ours = [p for group in optimizers.generator.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(ours, config.grad_clip)
+    optimizers.generator.step()
+    with torch.no_grad():
+        terms["loss"] = loss.detach()
+        terms["spread"] = (high_pass(first) - high_pass(second))[at_prior].abs().mean()
+        known = batch["paired"].to(lr.device)
+        truth_energy = high_pass(lr)[known].square().mean()
+        terms["energy_ratio"] = high_pass(first)[known].square().mean() / truth_energy
+    return {name: float(term.detach()) for name, term in terms.items()}
+
+
+class frozen:  # noqa: N801 - reads as a word: with frozen(critic)
+    """Inside, gradients pass through a module without reaching its parameters."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parameters = list(module.parameters())
+
+    def __enter__(self) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+
+
+def learning_rate(config: DegraderTrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to a tenth; a function of the step alone, so that resuming continues it."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def train(
+    config: DegraderTrainConfig,
+    out: Path,
+    *,
+    device: str = "cpu",
+    mixed_precision: str = "no",
+    resume: bool = False,
+    log_every: int = 20,
+    sample_every: int = 500,
+    save_every: int = 500,
+    loaders: int = 1,
+    command: str = "",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train to ``config.steps`` and leave the degrader in ``out/degrader``.
+
+    Args:
+        config: the run.
+        out: folder of the run: train_config.json, metrics.jsonl, tensorboard events, curves.png, samples/, one state
+            file for resuming, and degrader/, which `RealisticDegrader.from_pretrained` loads.
+        device: where the networks run.
+        mixed_precision: "no" or "bf16".
+        resume: go on from the state in ``out`` (or start, when there is none yet).
+        log_every: steps between lines of metrics.jsonl.
+        sample_every: steps between contact sheets.
+        save_every: steps between states.
+        loaders: processes that make batches; the batches do not depend on it.
+        command: what to write into the model card.
+        progress: show a bar.
+
+    Returns:
+        summary: steps, seconds, the last metrics, the folder of the degrader, and the images left out.
+
+    Raises:
+        ValueError: ``out`` holds another run, or the data do not fit.
+    """
+    state_file = out / "state.safetensors"
+    start, seconds_before = open_run(config, out, state_file, resume)
+    data = TrainingData(
+        config.data, scale=config.scale, hr_crop=config.hr_crop, batch_size=config.batch_size, seed=config.seed
+    )
+    models = Models.build(config)
+    for module in models.parts().values():
+        module.to(device)
+    optimizers = Optimizers.build(models, config)
+    ema = EMAModel(models.degrader.parameters(), decay=config.ema_decay)
+    if start:
+        load_state(state_file, models, optimizers, ema, start)
+    autocast = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed_precision == "bf16")
+    batches = DataLoader(
+        data, batch_size=None, sampler=range(start, config.steps), num_workers=loaders,
+        prefetch_factor=4 if loaders else None, worker_init_fn=_one_thread,
+    )  # fmt: skip
+    log = RunLog(out, start)
+    began = time.monotonic() - seconds_before
+    recent: list[dict[str, float]] = []
+    bar = tqdm(batches, initial=start, total=config.steps, unit="step", disable=None if progress else True)
+    for step, batch in enumerate(bar, start):
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        recent.append(train_step(models, optimizers, batch, config, step, generator, autocast))
+        if config.ema_decay:
+            ema.step(models.degrader.parameters())
+        done = step + 1
+        if done % log_every == 0 or done == config.steps:
+            mean = {k: sum(r[k] for r in recent if k in r) / sum(k in r for r in recent) for k in recent[-1]}
+            log.write({"step": done, "seconds": round(time.monotonic() - began, 1), **mean})
+            bar.set_postfix(loss=f"{mean['loss']:.3f}", spread=f"{mean['spread']:.3f}")
+            recent = []
+        if done % save_every == 0 or done % sample_every == 0 or done == config.steps:
+            averaged = averaged_degrader(models, ema, config, data)
+            if done % sample_every == 0 or done == config.steps:
+                sample_sheet(averaged, data, out / "samples" / f"{done:06d}.png")
+            if done % save_every == 0 or done == config.steps:
+                averaged.save_pretrained(out / "degrader")
+                plot_curves(out / "metrics.jsonl", out / "curves.png")
+                save_state(state_file, models, optimizers, ema, done, time.monotonic() - began)
+    summary = {
+        "steps": config.steps,
+        "seconds": round(time.monotonic() - began),
+        "degrader": str(out / "degrader"),
+        "metrics": log.last,
+        "left_out": data.left_out,
+    }
+    write_card(out, summary, command)
+    return summary
+
+
+def averaged_degrader(
+    models: Models, ema: EMAModel, config: DegraderTrainConfig, data: TrainingData
+) -> RealisticDegrader:
+    """A copy with the averaged weights and a bank: codes of the real images trained on, else of recipe-made ones."""
+    degrader = RealisticDegrader.from_config(models.degrader.config).to(models.degrader.device)
+    degrader.load_state_dict(models.degrader.state_dict())
+    if config.ema_decay:
+        ema.copy_to(degrader.parameters())
+    crops = data.real_lr_crops(BANK_CROPS_PER_IMAGE, BANK_CROP_LR)
+    if not len(crops):
+        crops = torch.cat([data[-1 - i]["lr"] for i in range(64)])  # steps that training never reaches
+    with torch.inference_mode():
+        codes = [degrader.encode(part.to(degrader.device)) for part in crops.split(64)]
+    degrader.set_bank(torch.cat(codes))
+    return degrader.eval()
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,242 @@
+"""TrainingData: batches for the degrader from recipes, from real pairs, and from real LR images without a partner.
+
+A batch is a pure function of the seed and the step, so that a resumed run sees what an unbroken one would have
+seen, with any number of loading processes. Its samples come in twos that share one degradation (2i and 2i + 1): each
+serves as the other's reference, so the code must say how the image is degraded and cannot get by with what it shows.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from degrade.alignment import subpixel_shift
+from degrade.images import is_flat, read_image
+from degrade.recipe import Recipe
+from degrade.sources import Source, list_pairs, list_sources
+from degrade.unet import STRIDE
+
+MAX_SHIFT_LR = 0.5  # LR pixels between the two images of a real pair, above which it teaches a shift
+MIN_RESPONSE = 0.2  # of `subpixel_shift`, below which its answer means nothing
+CACHED_IMAGES = 256  # decoded photographs kept per loading process
+FLAT_RETRIES = 4
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where training images come from; at least one of the three kinds of LR must be given.
+
+    Attributes:
+        hr_dir: HR photographs (folder, list, or shards) for recipes and for unpaired LR.
+        recipes: names or files of recipes, drawn from evenly.
+        pairs: folders (hr, lr) of real pairs.
+        lr_dirs: folders of real LR images without HR.
+        weights: how often recipes, pairs and unpaired LR are drawn; kinds that are not there count as 0.
+        max_hr_side: longer HR photographs are area-reduced by 2 until they fit, since at full size big ones are soft;
+            0 = never.
+    """
+
+    hr_dir: str = ""
+    recipes: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    lr_dirs: tuple[str, ...] = ()
+    weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
+    max_hr_side: int = 3000
+
+
+class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Batches by step number.
+
+    Args:
+        config: where images come from.
+        scale: HR side / LR side.
+        hr_crop: side of the HR crops; a multiple of 8 * scale, so that JPEG blocks stay whole in LR.
+        batch_size: even.
+        seed: of every draw.
+
+    Attributes:
+        left_out: one sentence for each image or pair that is not used.
+
+    Raises:
+        ValueError: nothing to learn from, or crop and batch sizes that do not fit.
+    """
+
+    def __init__(self, config: DataConfig, *, scale: int, hr_crop: int, batch_size: int, seed: int) -> None:
+        if hr_crop % (STRIDE * scale):
+            raise ValueError(f"hr_crop {hr_crop} is not a multiple of {STRIDE * scale} (8 LR pixels at scale {scale})")
+        if batch_size % 2:
+            raise ValueError(f"batch_size {batch_size} is odd; samples come in twos that share a degradation")
+        if not (config.recipes or config.pairs or config.lr_dirs):
+            raise ValueError(
+                "nothing to learn from; give a recipe (with HR photographs), real pairs, or real LR images"
+            )
+        if (config.recipes or config.lr_dirs) and not config.hr_dir:
+            raise ValueError("recipes and unpaired LR images need HR photographs; give a folder of them")
+        self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
+        self.left_out: list[str] = []
+        self.recipes = [Recipe.load(name) for name in config.recipes]
+        self.hr = self._readable(list_sources(Path(config.hr_dir)), hr_crop) if config.hr_dir else []
+        self.pairs = [pair for folders in config.pairs for pair in self._aligned_pairs(*folders)]
+        sources = [source for folder in config.lr_dirs for source in list_sources(Path(folder))]
+        self.lr = self._readable(sources, self.lr_crop)
+        counts = (len(self.hr) * bool(self.recipes), len(self.pairs), len(self.lr))
+        self.kind_weights = [weight * bool(count) for weight, count in zip(config.weights, counts, strict=True)]
+        if not sum(self.kind_weights):
+            raise ValueError(f"no image is usable; the first reason: {(self.left_out or ['the folders are empty'])[0]}")
+        self._hr_image = lru_cache(CACHED_IMAGES)(self._read_hr)
+        self._lr_image = lru_cache(CACHED_IMAGES)(lambda index: read_image(self.lr[index].read()))
+
+    @property
+    def lr_crop(self) -> int:
+        """Side of the LR crops."""
+        return self.hr_crop // self.scale
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        """The batch of one training step.
+
+        Returns:
+            hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1], and paired (B,) bool:
+            False where lr is a real image of some other scene.
+        """
+        rng = random.Random(f"{self.seed}/{step}")
+        looks = [self._look(rng) for _ in range(self.batch_size // 2)]
+        hr, lr, paired = (torch.cat(parts) for parts in zip(*looks, strict=True))
+        return {"hr": hr, "lr": lr, "paired": paired}
+
+    def real_lr_crops(self, per_image: int, size: int) -> Tensor:
+        """Crops of every genuinely real LR image, for the bank of codes: (N, 3, size, size), or none: (0, 3, ...)."""
+        crops = []
+        images = [lr for _, lr in self.pairs] + [read_image(source.read()) for source in self.lr]
+        for index, image in enumerate(images):
+            rng = random.Random(f"{self.seed}/bank/{index}")
+            side = min(size, *(length // STRIDE * STRIDE for length in image.shape[:2]))
+            for _ in range(per_image):
+                crop = to_tensor(_crop(image, *_corner(rng, image, side, STRIDE), side))
+                crops.append(torch.nn.functional.pad(crop, (0, size - side, 0, size - side), mode="reflect"))
+        return torch.cat(crops) if crops else torch.zeros(0, 3, size, size)
+
+    def _look(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
+        kind = rng.choices(("recipe", "pair", "unpaired"), self.kind_weights)[0]
+        if kind == "pair":
+            hr_image, lr_image = rng.choice(self.pairs)
+            parts = [self._pair_crop(rng, hr_image, lr_image) for _ in range(2)]
+            return (
+                torch.cat([hr for hr, _ in parts]),
+                torch.cat([lr for _, lr in parts]),
+                torch.ones(2, dtype=torch.bool),
+            )
+        hr = torch.cat([self._hr_crop(rng) for _ in range(2)])
+        if kind == "recipe":
+            recipe = rng.choice(self.recipes)
+            params = recipe.draw(rng.getrandbits(62), self.scale)
+            with torch.no_grad():
+                lr = recipe.apply(hr, [params, params])
+            return hr, lr, torch.ones(2, dtype=torch.bool)
+        image = self._lr_image(rng.randrange(len(self.lr)))
+        crops = [_crop(image, *_corner(rng, image, self.lr_crop, STRIDE), self.lr_crop) for _ in range(2)]
+        return hr, torch.cat([to_tensor(crop) for crop in crops]), torch.zeros(2, dtype=torch.bool)
+
+    def _hr_crop(self, rng: random.Random) -> Tensor:
+        for _ in range(FLAT_RETRIES):
+            image = self._hr_image(rng.randrange(len(self.hr)))
+            crop = _crop(image, *_corner(rng, image, self.hr_crop, 1), self.hr_crop)
+            if not is_flat(crop):
+                break
+        if rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        return to_tensor(crop)
+
+    def _pair_crop(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
+        top, left = _corner(rng, lr, self.lr_crop, STRIDE)
+        hr_part = _crop(hr, top * self.scale, left * self.scale, self.hr_crop)
+        return to_tensor(hr_part), to_tensor(_crop(lr, top, left, self.lr_crop))
+
+    def _read_hr(self, index: int) -> Image:
+        return shrink_to(read_image(self.hr[index].read()), self.config.max_hr_side)
+
+    def _readable(self, sources: list[Source], min_side: int) -> list[Source]:
+        usable = []
+        for source in sources:
+            try:
+                size = read_image(source.read()).shape
+            except (ValueError, OSError) as err:
+                self.left_out.append(f"{source.name}: {err}")
+                continue
+            if min(size[:2]) < min_side:
+                self.left_out.append(f"{source.name}: {size[1]}x{size[0]} is smaller than the crop, {min_side}")
+            else:
+                usable.append(source)
+        return usable
+
+    def _aligned_pairs(self, hr_dir: str, lr_dir: str) -> list[tuple[Image, Image]]:
+        """Real pairs that fit: the size ratio is the scale, the shift is small; brightness brought to the HR's."""
+        matched, unmatched = list_pairs(Path(hr_dir), Path(lr_dir))
+        self.left_out += unmatched
+        usable = []
+        for hr_source, lr_source in matched:
+            try:
+                hr, lr = read_image(hr_source.read()), read_image(lr_source.read())
+            except (ValueError, OSError) as err:
+                self.left_out.append(f"{hr_source.name}: {err}")
+                continue
+            if (hr.shape[0], hr.shape[1]) != (lr.shape[0] * self.scale, lr.shape[1] * self.scale):
+                self.left_out.append(f"{hr_source.name}: HR {hr.shape[:2]} is not {self.scale} x LR {lr.shape[:2]}")
+                continue
+            clean = reduce_by(hr, self.scale)
+            dx, dy, response = subpixel_shift(clean, lr)
+            if response < MIN_RESPONSE:
+                self.left_out.append(f"{hr_source.name}: too flat to tell whether LR and HR are aligned")
+            elif max(abs(dx), abs(dy)) > MAX_SHIFT_LR:
+                self.left_out.append(f"{hr_source.name}: LR is shifted by ({dx:+.2f}, {dy:+.2f}) px against its HR")
+            elif min(lr.shape[:2]) < self.lr_crop:
+                self.left_out.append(f"{hr_source.name}: LR is smaller than the crop, {self.lr_crop}")
+            else:
+                usable.append((hr, match_brightness(lr, clean)))
+        return usable
+
+
+def match_brightness(lr: Image, clean: Image) -> Image:
+    """Undo the exposure difference of a real pair: gain and offset per channel that bring lr to ``clean``.
+
+    Measured on images reduced by 8, where neither noise nor sharpness changes the spread.
+    """
+    small_lr, small_clean = (reduce_by(image, 8).reshape(-1, 3).astype(np.float64) for image in (lr, clean))
+    gain = np.clip((small_clean.std(0) + 1) / (small_lr.std(0) + 1), 0.8, 1.25)
+    matched = (lr - small_lr.mean(0)) * gain + small_clean.mean(0)
+    return np.clip(matched + 0.5, 0, 255).astype(np.uint8)
+
+
+def reduce_by(image: Image, factor: int) -> Image:
+    """Area-reduce by an integer; rows and columns left over are cut."""
+    height, width = (length // factor * factor for length in image.shape[:2])
+    size = (width // factor, height // factor)
+    return cv2.resize(image[:height, :width], size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def shrink_to(image: Image, max_side: int) -> Image:
+    """Area-reduce by 2 until the longer side is at most ``max_side``; 0 = never."""
+    while max_side and max(image.shape[:2]) > max_side:
+        image = reduce_by(image, 2)
+    return image
+
+
+def to_tensor(image: Image) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
+
+
+def _corner(rng: random.Random, image: Image, side: int, grid: int) -> tuple[int, int]:
+    top, left = (rng.randrange((length - side) // grid + 1) * grid for length in image.shape[:2])
+    return top, left
+
+
+def _crop(image: Image, top: int, left: int, side: int) -> Image:
+    return image[top : top + side, left : left + side]
