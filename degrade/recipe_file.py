@@ -2,7 +2,7 @@
 
 import difflib
 import re
-import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,11 +12,6 @@ from pydantic import BaseModel, ValidationError
 
 from degrade.real_esrgan_yml import RealEsrganOptions, import_real_esrgan_options, is_real_esrgan_options
 from degrade.recipe_groups import Step
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -169,100 +169,140 @@ def train_step(
         Every term, unweighted, and two signs of health: spread (of two samples in the high band) and their energy there
         relative to the truth.
     """
-    degrader, encoder = models.degrader, models.degrader.encoder
+    degrader = models.degrader
     autocast = autocast or torch.autocast(degrader.device.type, enabled=False)
-    last = config.num_train_timesteps - 1
-    hr, lr, paired = batch["hr"] * 2 - 1, batch["lr"] * 2 - 1, batch["paired"].float()
+    hr, lr, paired = batch["hr"] * 2 - 1, batch["lr"] * 2 - 1, batch["paired"]
     clean = F.avg_pool2d(hr, config.scale)
-    n = len(lr)
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(lr.device)
-
-    # --- codes: of every LR image, then handed to its partner, which was degraded the same way
+    # Forward: the code of every LR image goes to its partner, which was degraded the same way; then two samples of x0.
     with autocast:
-        mean, logvar = (out.float() for out in encoder(lr))
-    code = mean + (0.5 * logvar).exp() * normal(*mean.shape)
+        mean, logvar = (out.float() for out in degrader.encoder(lr))
+    code = mean + (0.5 * logvar).exp() * _normal(mean, generator)
     code = code.view(-1, 2, code.shape[1]).flip(1).flatten(0, 1)
-
-    # --- two samples of x0: at T from two draws of x_T, below it from one x_t and two draws of the free noise
-    below = torch.randint(last, (n,), generator=generator) if last else torch.zeros(n, dtype=torch.int64)
-    at_prior = (torch.rand(n, generator=generator) < config.prior_share) | ~batch["paired"].cpu() | (last == 0)
-    t = torch.where(at_prior, last, below).to(lr.device)
-    is_prior = at_prior.to(lr.device).view(-1, 1, 1, 1)
-    noise = [normal(*lr.shape) for _ in range(2)]
-    xt = [
-        torch.where(
-            is_prior,
-            degrader.scheduler.prior_sample(clean, noise[i]),
-            degrader.scheduler.add_noise(lr, clean, noise[0], t),
-        )
-        for i in range(2)
-    ]
-    free = [torch.where(is_prior, 0.0, normal(*lr.shape)) for _ in range(2)]
     with autocast:
-        both = degrader.predict_x0(
-            torch.cat(xt), torch.cat([t, t]), torch.cat([hr, hr]), torch.cat([clean, clean]),
-            torch.cat([code, code]), torch.cat(free),
-        ).float()  # fmt: skip
-    first, second = both.chunk(2)
+        first, second, at_prior = two_samples(degrader, hr, clean, lr, paired, code, config.prior_share, generator)
     # The critic and the encoder see what a file would hold: floats against integers would give the game away.
     file = quantise((first + 1) / 2) * 2 - 1
 
-    # --- 1. the critic, on detached samples
+    # 1. The critic, on detached samples.
     ramp = min(1.0, max(0.0, (step / config.steps - config.critic_start) / config.critic_ramp))
+    critic_on = bool(config.adversarial) and step >= config.critic_start * config.steps
     terms: dict[str, Tensor] = {}
-    if config.adversarial and step >= config.critic_start * config.steps:
-        real = lr.detach().clone()
-        penalise = bool(config.penalty) and step % config.penalty_every == 0
-        with torch.autocast(autocast.device, enabled=False) if penalise else autocast:
-            real_logits = models.critic(real.requires_grad_(penalise), code.detach()).float()
-            fake_logits = models.critic(file.detach(), code.detach()).float()
-        critic_loss = losses.critic_hinge(real_logits, fake_logits)
-        terms["critic"] = critic_loss.detach()
-        if penalise:
-            critic_loss = critic_loss + config.penalty * config.penalty_every * losses.gradient_penalty(
-                real_logits, real
-            )
-        optimizers.critic.zero_grad(set_to_none=True)
-        critic_loss.backward()
-        optimizers.critic.step()
-        optimizers.critic.zero_grad(set_to_none=True)
+    if critic_on:
+        penalty = config.penalty * config.penalty_every if step % config.penalty_every == 0 else 0.0
+        terms["critic"] = critic_step(models.critic, optimizers.critic, lr, file, code, penalty, autocast)
 
-    # --- 2. the degrader: the sum of its terms
-    paired_share = paired.sum().clamp(min=1)
+    # 2. The degrader. Where HR and LR are a pair the truth is known; elsewhere the texture head foretells it.
     of_clean = texture_statistics((clean + 1) / 2)
-    truth = texture_statistics(batch["lr"]) - of_clean  # meaningless where unpaired
-    painted = texture_statistics((both + 1) / 2) - torch.cat([of_clean, of_clean])
+    truth = texture_statistics((lr + 1) / 2) - of_clean
     foretold = models.texture_head(torch.cat([code, of_clean / 4 + 1.5], dim=1))
-    wanted = torch.where(paired.bool()[:, None], truth, foretold.detach())
+    wanted = torch.where(paired[:, None], truth, foretold.detach())
+    painted = [texture_statistics((sample + 1) / 2) - of_clean for sample in (first, second)]
     scores = [losses.energy_score(first, second, lr, patch) for patch in config.energy_patches]
-    terms["energy"] = (torch.stack(scores).mean(0) * paired).sum() / paired_share
-    terms["texture"] = (painted - torch.cat([wanted, wanted])).abs().mean()
-    terms["low"] = losses.low_frequency(first, torch.where(paired.bool().view(-1, 1, 1, 1), lr, clean)).mean()
-    terms["encoder"] = ((foretold - truth).abs().mean(1) * paired).sum() / paired_share
+    terms["energy"] = _mean_where(paired, torch.stack(scores).mean(0))
+    terms["texture"] = (torch.stack(painted) - wanted).abs().mean()
+    terms["low"] = losses.low_frequency(first, torch.where(paired.view(-1, 1, 1, 1), lr, clean)).mean()
+    terms["encoder"] = _mean_where(paired, (foretold - truth).abs().mean(1))
     terms["kl"] = losses.kl_to_prior(mean, logvar).mean()
-    with autocast, frozen(encoder):
-        terms["code"] = (encoder(file)[0].float() - code.detach()).abs().mean()
-    if config.adversarial and ramp > 0:
+    with autocast, frozen(degrader.encoder):
+        terms["code"] = (degrader.encoder(file)[0].float() - code.detach()).abs().mean()
+    loss = (
+        config.energy * terms["energy"]
+        + config.texture * terms["texture"]
+        + config.low * terms["low"]
+        + config.encoder * terms["encoder"]
+        + config.kl * terms["kl"]
+        + config.code * terms["code"]
+    )
+    if critic_on:
         with autocast, frozen(models.critic):
             terms["adversarial"] = losses.generator_hinge(models.critic(file, code.detach()).float())
-    weight = {"critic": 0.0, "adversarial": ramp * config.adversarial}
-    loss = torch.stack([weight.get(name, getattr(config, name, 0.0)) * term for name, term in terms.items()]).sum()
+        loss = loss + ramp * config.adversarial * terms["adversarial"]
     for group in optimizers.generator.param_groups:
         group["lr"] = learning_rate(config, step)
     optimizers.generator.zero_grad(set_to_none=True)
     loss.backward()
-    ours = [p for group in optimizers.generator.param_groups for p in group["params"]]
-    nn.utils.clip_grad_norm_(ours, config.grad_clip)
+    nn.utils.clip_grad_norm_([*degrader.parameters(), *models.texture_head.parameters()], config.grad_clip)
     optimizers.generator.step()
+
     with torch.no_grad():
-        terms["loss"] = loss.detach()
-        terms["spread"] = (high_pass(first) - high_pass(second))[at_prior].abs().mean()
-        known = batch["paired"].to(lr.device)
-        truth_energy = high_pass(lr)[known].square().mean()
-        terms["energy_ratio"] = high_pass(first)[known].square().mean() / truth_energy
+        terms["loss"] = loss
+        terms["spread"] = _mean_where(at_prior, (high_pass(first) - high_pass(second)).abs().mean((1, 2, 3)))
+        energy, true_energy = (_mean_where(paired, high_pass(x).square().mean((1, 2, 3))) for x in (first, lr))
+        terms["energy_ratio"] = energy / true_energy.clamp(min=1e-12)
     return {name: float(term.detach()) for name, term in terms.items()}
+
+
+def two_samples(
+    degrader: RealisticDegrader,
+    hr: Tensor,
+    clean: Tensor,
+    lr: Tensor,
+    paired: Tensor,
+    code: Tensor,
+    prior_share: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Two samples of x0 for every image: at T from two draws of x_T, below T from one x_t and two draws of free noise.
+
+    Args:
+        degrader: the model.
+        hr: (B, 3, H, W), range [-1, 1].
+        clean: (B, 3, h, w), the anchor.
+        lr: (B, 3, h, w), the end of the chain where ``paired``; x_t below T can be drawn only there.
+        paired: (B,) bool.
+        code: (B, code_dim).
+        prior_share: probability of T.
+        generator: of steps and noise.
+
+    Returns:
+        The two samples and at_prior, (B,) bool: which were made from T.
+    """
+    scheduler, last = degrader.scheduler, degrader.config.num_train_timesteps - 1
+    below = torch.randint(max(1, last), (len(lr),), generator=generator).to(lr.device)
+    draw = torch.rand(len(lr), generator=generator).to(lr.device)
+    at_prior = (draw < prior_share) | ~paired if last else torch.ones_like(paired)
+    t = torch.where(at_prior, last, below)
+    mask = at_prior.view(-1, 1, 1, 1)
+    noise = [_normal(lr, generator) for _ in range(2)]
+    shared = scheduler.add_noise(lr, clean, noise[0], t)
+    xt = [torch.where(mask, scheduler.prior_sample(clean, each), shared) for each in noise]
+    free = [torch.where(mask, 0.0, _normal(lr, generator)) for _ in range(2)]
+    t, hr, clean, code = (torch.cat([x, x]) for x in (t, hr, clean, code))
+    first, second = degrader.predict_x0(torch.cat(xt), t, hr, clean, code, torch.cat(free)).float().chunk(2)
+    return first, second, at_prior
+
+
+def critic_step(
+    critic: PatchDiscriminator,
+    optimizer: torch.optim.Optimizer,
+    real: Tensor,
+    fake: Tensor,
+    code: Tensor,
+    penalty: float,
+    autocast: torch.autocast,
+) -> Tensor:
+    """One hinge update of the critic, with R1 at weight ``penalty``; returns the hinge loss. Leaves no gradients."""
+    real = real.detach().clone().requires_grad_(penalty > 0)
+    with torch.autocast(autocast.device, enabled=False) if penalty else autocast:
+        real_logits = critic(real, code.detach()).float()
+        fake_logits = critic(fake.detach(), code.detach()).float()
+    hinge = losses.critic_hinge(real_logits, fake_logits)
+    loss = hinge + penalty * losses.gradient_penalty(real_logits, real) if penalty else hinge
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return hinge.detach()
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator).to(like.device)
+
+
+def _mean_where(mask: Tensor, values: Tensor) -> Tensor:
+    """Mean of the masked values; 0 when there are none."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 class frozen:  # noqa: N801 - reads as a word: with frozen(critic)

@@ -1,0 +1,59 @@
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_export_photos_writes_real_photographs(tmp_path) -> None:
+    from degrade.images import read_image
+
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "export_photos.py"), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    files = sorted(tmp_path.iterdir())
+    assert len(files) >= 10 and f"{len(files)} photographs" in done.stdout
+    assert all(min(read_image(path).shape[:2]) >= 256 for path in files)
+
+
+def test_degrade_in_your_loop_trains_on_a_degrader(tiny_degrader) -> None:
+    losses = load("degrade_in_your_loop").train(tiny_degrader, steps=4)
+    assert len(losses) == 4 and losses[-1] < losses[0]
+
+
+def test_degrade_in_your_loop_is_short_and_runs_with_the_shipped_weights() -> None:
+    script = EXAMPLES / "degrade_in_your_loop.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert "gradient in hr (1, 3, 128, 128) is finite: True" in done.stdout
+
+
+def test_the_benchmarks_baseline_is_a_degradation(photographs) -> None:
+    module = load("benchmark_degrade")
+    hr = (
+        torch.from_numpy(photographs["astronaut"][:128, :128])
+        .permute(2, 0, 1)[None]
+        .float()
+        .div(255)
+        .expand(2, -1, -1, -1)
+    )
+    lr = module.batched_real_esrgan(hr, torch.Generator().manual_seed(0))
+    assert lr.shape == (2, 3, 32, 32) and lr.min() >= 0 and lr.max() <= 1
+    assert not torch.equal(lr[0], lr[1])
+
+
+def test_rates_are_megapixels_by_seconds() -> None:
+    import time
+
+    assert 8 < load("benchmark_degrade").rate(lambda: time.sleep(0.01), 0.1, seconds=0.1) < 10.5

@@ -1,0 +1,107 @@
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def fresh(code: str) -> str:
+    """Run code in a new interpreter in which every warning is an error."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_degrade_is_light_and_pulls_in_nothing_above_it() -> None:
+    loaded = set(fresh("import sys, degrade; print(*sys.modules)").split())
+    forbidden = ("torch", "diffusers", "cv2", "pyiqa", "upsample", "pipelines", "cli")
+    assert not [name for name in loaded if name.split(".")[0] in forbidden]
+
+
+def test_every_public_name_is_there_and_imports_nothing_above_degrade_nor_pyiqa() -> None:
+    # diffusers and its friends warn about themselves on import; ours must not
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "import sys, degrade\n"
+        "assert [getattr(degrade, name) for name in degrade.__all__] and dir(degrade) == degrade.__all__\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not done.stderr
+    assert not {"upsample", "pipelines", "cli", "pyiqa"} & {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import degrade
+
+    with pytest.raises(AttributeError, match="no attribute 'Degrader'"):
+        degrade.Degrader  # noqa: B018
+
+
+def test_help_of_both_commands_imports_neither_torch_nor_diffusers() -> None:
+    for module in ("degrade_commands", "upsample_commands"):
+        code = (
+            f"import sys; from cli.{module} import main\n"
+            "try: main(['--help'])\n"
+            "except SystemExit: print('MODULES', *sys.modules)"
+        )
+        out = fresh(code)
+        assert "Usage:" in out
+        loaded = out.split("MODULES")[1].split()
+        assert not [name for name in loaded if name.split(".")[0] in ("torch", "diffusers", "numpy", "cv2")]
+
+
+def test_layers_point_one_way() -> None:
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_layers_contract_names_the_four_packages_in_their_order() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    assert 'layers = ["cli", "pipelines", "upsample", "degrade"]' in text
+
+
+def test_code_is_clean_by_ruff_and_by_the_type_checker() -> None:
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
+        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_pipelines_and_cli_stay_namespace_packages() -> None:
+    # a regular package of these common names would hide the folders of other people's checkouts (SeeSR: `pipelines/`)
+    assert not (ROOT / "pipelines" / "__init__.py").exists() and not (ROOT / "cli" / "__init__.py").exists()
+
+
+def test_all_four_packages_are_typed() -> None:
+    assert all((ROOT / name / "py.typed").exists() for name in ("degrade", "upsample", "pipelines", "cli"))
+
+
+def test_console_commands_point_to_functions_that_exist() -> None:
+    ours = [e for e in entry_points(group="console_scripts") if e.value.startswith("cli.")]
+    assert {e.name for e in ours} == {"degrade", "upsample"} and all(callable(e.load()) for e in ours)
+
+
+def test_readme_and_ci_run_the_same_test_command() -> None:
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+    assert "pip install -e '.[test]' && python -m pytest" in readme
+    assert "'.[test]'" in ci and "python -m pytest" in ci
+
+
+def test_readme_names_only_files_that_exist() -> None:
+    named = re.findall(r"\b((?:examples|degrade|cli|tests)/[\w./-]+\.\w+)", (ROOT / "README.md").read_text())
+    assert named and [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_shipped_weights_are_safetensors_with_a_card_and_under_16_mb() -> None:
+    for folder in (ROOT / "degrade" / "weights").iterdir():
+        files = {path.name: path for path in folder.iterdir()}
+        assert {"config.json", "diffusion_pytorch_model.safetensors", "README.md"} <= set(files)
+        assert files["diffusion_pytorch_model.safetensors"].stat().st_size < 16e6
+        assert not [name for name in files if name.endswith((".pt", ".pth", ".bin", ".pkl", ".ckpt"))]
+        card = files["README.md"].read_text()
+        assert all(word in card for word in ("licence", "seed", "degrade train", "limit"))

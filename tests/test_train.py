@@ -1,0 +1,264 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from degrade.degrader import RealisticDegrader
+from degrade.train import PRESETS, DegraderTrainConfig, Models, Optimizers, learning_rate, train, train_step
+from degrade.train_data import DataConfig, TrainingData
+
+CI = replace(PRESETS["ci"], hr_crop=64, batch_size=4)
+
+
+def batch(seed: int = 0, paired: bool = True) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    hr = torch.rand(4, 3, 64, 64, generator=generator)
+    lr = (torch.nn.functional.avg_pool2d(hr, 4) + 0.1 * torch.randn(4, 3, 16, 16, generator=generator)).clamp(0, 1)
+    return {"hr": hr, "lr": lr, "paired": torch.tensor([True, True, paired, paired])}
+
+
+def built(config: DegraderTrainConfig = CI) -> tuple[Models, Optimizers]:
+    models = Models.build(config)
+    return models, Optimizers.build(models, config)
+
+
+def step_once(models: Models, optimizers: Optimizers, config: DegraderTrainConfig, step: int) -> dict[str, float]:
+    return train_step(models, optimizers, batch(step), config, step, torch.Generator().manual_seed(step))
+
+
+def parameters(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def unchanged(before: list[torch.Tensor], module: torch.nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def test_a_step_changes_degrader_and_encoder_and_reports_finite_terms() -> None:
+    models, optimizers = built()
+    before = {name: parameters(part) for name, part in models.parts().items()}
+    terms = [step_once(models, optimizers, CI, step) for step in range(8, 11)][-1]
+    assert all(not unchanged(before[name], part) for name, part in models.parts().items())
+    assert all(torch.isfinite(torch.tensor(value)) for value in terms.values())
+    assert {"energy", "texture", "low", "encoder", "kl", "code", "critic", "adversarial"} <= set(terms)
+
+
+def test_the_critic_idles_until_its_share_of_the_run() -> None:
+    models, optimizers = built()
+    before = parameters(models.critic)
+    terms = step_once(models, optimizers, CI, 0)
+    assert unchanged(before, models.critic) and "critic" not in terms
+
+
+def test_no_gradient_leaks_from_the_degraders_step_into_the_critic() -> None:
+    models, optimizers = built()
+    for step in range(10, 14):
+        step_once(models, optimizers, CI, step)
+        assert all(p.grad is None for p in models.critic.parameters())
+        assert all(p.requires_grad for p in [*models.critic.parameters(), *models.degrader.encoder.parameters()])
+
+
+def test_the_critics_update_leaves_the_degrader_alone() -> None:
+    models, optimizers = built()
+    frozen_rate = replace(CI, learning_rate=0.0)
+    before = parameters(models.degrader)
+    step_once(models, optimizers, frozen_rate, 12)
+    assert unchanged(before, models.degrader)
+    assert not unchanged(parameters(Models.build(CI).critic), models.critic)
+
+
+def test_the_two_optimisers_share_no_parameter() -> None:
+    _, optimizers = built()
+    ours, theirs = (
+        {id(p) for group in side.param_groups for p in group["params"]}
+        for side in (optimizers.generator, optimizers.critic)
+    )
+    assert ours and theirs and not ours & theirs
+
+
+def test_a_batch_without_any_pair_trains_too() -> None:
+    config = replace(CI, seed=1)
+    models, optimizers = built(config)
+    data = {**batch(), "paired": torch.zeros(4, dtype=torch.bool)}
+    terms = train_step(models, optimizers, data, config, 15, torch.Generator().manual_seed(0))
+    assert terms["energy"] == 0 and all(torch.isfinite(torch.tensor(v)) for v in terms.values())
+
+
+def test_the_same_step_twice_gives_the_same_numbers() -> None:
+    first = step_once(*built(), CI, 12)
+    assert first == step_once(*built(), CI, 12)
+
+
+def test_training_paints_noise_of_the_right_strength_and_keeps_its_spread() -> None:
+    """LR = clean + noise of 0.1: after 150 steps two samples differ by that noise, and not by nothing."""
+    config = replace(CI, steps=150, learning_rate=3e-3, warmup_steps=10, adversarial=0.0)
+    models, optimizers = built(config)
+    for step in range(config.steps):
+        step_once(models, optimizers, config, step)
+    hr = batch(999)["hr"]
+    with torch.inference_mode():
+        one, two = (
+            models.degrader(hr, torch.zeros(1, 16), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)
+        )
+    assert 0.07 < float((one - two).std()) / 2**0.5 < 0.13
+
+
+def test_learning_rate_warms_up_and_falls_to_a_tenth() -> None:
+    config = replace(CI, steps=1000, warmup_steps=10, learning_rate=1.0)
+    assert learning_rate(config, 0) == pytest.approx(0.1)
+    assert learning_rate(config, 10) == pytest.approx(1.0)
+    assert learning_rate(config, 1000) == pytest.approx(0.1)
+
+
+@pytest.fixture
+def pair_folders(tmp_path, photographs) -> tuple[str, str]:
+    from degrade.images import encode_image
+    from degrade.train_data import reduce_by
+
+    for name, image in photographs.items():
+        hr = image[:256, :256]
+        for side, part in (("hr", hr), ("lr", reduce_by(hr, 4))):
+            (tmp_path / side).mkdir(exist_ok=True)
+            (tmp_path / side / f"{name}.png").write_bytes(encode_image(part, "png"))
+    return str(tmp_path / "hr"), str(tmp_path / "lr")
+
+
+def test_batches_are_a_function_of_seed_and_step(photo_folder, pair_folders) -> None:
+    config = DataConfig(
+        hr_dir=str(photo_folder), recipes=("real-esrgan",), pairs=(pair_folders,), lr_dirs=(pair_folders[1],)
+    )
+    options = {"scale": 4, "hr_crop": 64, "batch_size": 8, "seed": 3}
+    data, again = TrainingData(config, **options), TrainingData(config, **options)
+    for name in ("hr", "lr", "paired"):
+        assert torch.equal(data[17][name], again[17][name])
+    assert not torch.equal(data[17]["hr"], data[18]["hr"])
+    assert data[0]["hr"].shape == (8, 3, 64, 64) and data[0]["lr"].shape == (8, 3, 16, 16)
+
+
+def test_real_pairs_stay_aligned_and_unpaired_ones_are_marked(pair_folders, photo_folder) -> None:
+    paired = TrainingData(DataConfig(pairs=(pair_folders,)), scale=4, hr_crop=64, batch_size=4, seed=0)[0]
+    assert paired["paired"].all()
+    assert (torch.nn.functional.avg_pool2d(paired["hr"], 4) - paired["lr"]).abs().mean() < 0.01
+    config = DataConfig(hr_dir=str(photo_folder), lr_dirs=(pair_folders[1],))
+    assert not TrainingData(config, scale=4, hr_crop=64, batch_size=4, seed=0)[0]["paired"].any()
+
+
+def test_a_shifted_pair_is_left_out_and_said_so(pair_folders, photographs) -> None:
+    import numpy as np
+
+    from degrade.images import encode_image, read_image
+
+    path = Path(pair_folders[1]) / "coffee.png"
+    path.write_bytes(encode_image(np.ascontiguousarray(np.roll(read_image(path), 2, axis=1)), "png"))
+    data = TrainingData(DataConfig(pairs=(pair_folders,)), scale=4, hr_crop=64, batch_size=4, seed=0)
+    assert len(data.pairs) == 2 and "coffee.png: LR is shifted by (+" in " ".join(data.left_out)
+
+
+def test_an_exposure_difference_of_a_pair_is_undone(photographs) -> None:
+    import numpy as np
+
+    from degrade.train_data import match_brightness, reduce_by
+
+    clean = reduce_by(photographs["chelsea"][:256, :256], 4)
+    darker = (clean * 0.9 + 5).astype(np.uint8)
+    assert np.abs(match_brightness(darker, clean).astype(int) - clean).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (DataConfig(), "nothing to learn from"),
+        (DataConfig(recipes=("bicubic",)), "need HR photographs"),
+    ],
+)
+def test_data_that_cannot_teach_are_told_in_a_sentence(config, told) -> None:
+    with pytest.raises(ValueError, match=told):
+        TrainingData(config, scale=4, hr_crop=64, batch_size=4, seed=0)
+
+
+@pytest.fixture
+def run_config(photo_folder) -> DegraderTrainConfig:
+    data = DataConfig(hr_dir=str(photo_folder), recipes=("real-esrgan-light",))
+    return replace(CI, data=data, steps=8, critic_start=0.0, critic_ramp=0.5)
+
+
+def options(every: int = 2) -> dict[str, int | bool]:
+    return {"log_every": 1, "sample_every": 8, "save_every": every, "loaders": 0, "progress": False}
+
+
+def losses_of(out: Path) -> list[tuple[int, float]]:
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
+
+
+def test_a_run_leaves_a_degrader_that_loads_and_everything_to_look_at(run_config, tmp_path) -> None:
+    summary = train(run_config, tmp_path / "run", command="degrade train ...", **options())
+    names = {p.name for p in (tmp_path / "run").iterdir() if not p.name.startswith("events.")}
+    assert names == {"train_config.json", "metrics.jsonl", "curves.png", "samples", "state.safetensors", "degrader"}
+    assert (tmp_path / "run" / "samples" / "000008.png").stat().st_size > 1000
+    degrader = RealisticDegrader.from_pretrained(summary["degrader"])
+    assert len(degrader.bank) > 0 and degrader(torch.rand(1, 3, 64, 64)).shape == (1, 3, 16, 16)
+    card = (tmp_path / "run" / "degrader" / "README.md").read_text()
+    assert "degrade train ..." in card and "8 steps" in card
+
+
+def test_a_resumed_run_has_the_loss_sequence_and_the_weights_of_an_unbroken_one(
+    run_config, tmp_path, monkeypatch
+) -> None:
+    train(run_config, tmp_path / "whole", **options())
+
+    def interrupted(models, optimizers, batch, config, step, *rest):
+        if step == 5:  # after the state of step 4 and one unsaved step
+            raise InterruptedError
+        return train_step(models, optimizers, batch, config, step, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr("degrade.train.train_step", interrupted)
+        train(run_config, tmp_path / "broken", **options())
+    train(run_config, tmp_path / "broken", resume=True, **options())
+    assert losses_of(tmp_path / "broken") == losses_of(tmp_path / "whole")
+    whole, broken = (
+        RealisticDegrader.from_pretrained(tmp_path / name / "degrader").state_dict() for name in ("whole", "broken")
+    )
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+def test_another_run_in_the_same_folder_is_refused(run_config, tmp_path) -> None:
+    train(run_config, tmp_path / "run", **options(8))
+    with pytest.raises(ValueError, match="holds a run already; pass --resume"):
+        train(run_config, tmp_path / "run", **options(8))
+    with pytest.raises(ValueError, match="other settings .*seed was 0, is 5"):
+        train(replace(run_config, seed=5), tmp_path / "run", resume=True, **options(8))
+
+
+@pytest.mark.slow
+def test_a_run_killed_with_sigkill_resumes_to_the_same_losses(run_config, photo_folder, tmp_path) -> None:
+    command = [sys.executable, "-c", "from cli.degrade_commands import main; main()", "train", "--preset", "ci"]
+    command += ["--hr-dir", str(photo_folder), "--recipe", "real-esrgan-light", "--steps", "60"]
+    command += ["--save-every", "5", "--log-every", "1"]
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
+    while not (tmp_path / "killed" / "state.safetensors").exists():
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run([*command, "--out", str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    assert losses_of(tmp_path / "killed") == losses_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_the_paper_preset_builds_and_takes_a_step() -> None:
+    config = replace(PRESETS["paper"], hr_crop=64, batch_size=2)
+    models, optimizers = built(config)
+    size = sum(p.numel() for p in models.degrader.unet.parameters())
+    assert size == pytest.approx(42.9e6, rel=0.05)  # the size proposed for a downsampler "similar to the student"
+    one = {name: tensor[:2] for name, tensor in batch().items()}
+    terms = train_step(models, optimizers, one, config, 0, torch.Generator().manual_seed(0))
+    assert torch.isfinite(torch.tensor(terms["loss"]))
