@@ -146,9 +146,11 @@ def test_pickled_weights_are_not_loaded(tiny_degrader, tmp_path) -> None:
         RealisticDegrader.from_pretrained(tmp_path)
 
 
-def test_unknown_name_lists_the_choices(tmp_path) -> None:
-    with pytest.raises(ValueError, match="has no config.json; use a shipped name"):
-        RealisticDegrader.from_pretrained(tmp_path)
+@pytest.mark.parametrize("name", ["tiny-x9", "./nowhere", "runs/none/degrader"])
+def test_a_name_that_is_not_there_lists_the_choices_without_asking_the_hub(name, monkeypatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
+    with pytest.raises(ValueError, match=f"no degrader '{name}': .* has no config.json; use a shipped name"):
+        RealisticDegrader.from_pretrained(name)
 
 
 @pytest.mark.parametrize(
