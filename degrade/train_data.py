@@ -32,7 +32,9 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where training images come from; at least one of the three kinds of LR must be given.
+    """Where training images come from: recipes, real pairs, or both; and unpaired LR images beside them.
+
+    Unpaired images show the looks to reach; what a look does to an image, and so what a code means, only pairs can say.
 
     Attributes:
         hr_dir: HR photographs (folder, list, or shards) for recipes and for unpaired LR.
@@ -74,9 +76,9 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             raise ValueError(f"hr_crop {hr_crop} is not a multiple of {STRIDE * scale} (8 LR pixels at scale {scale})")
         if batch_size % 2:
             raise ValueError(f"batch_size {batch_size} is odd; samples come in twos that share a degradation")
-        if not (config.recipes or config.pairs or config.lr_dirs):
+        if not (config.recipes or config.pairs):
             raise ValueError(
-                "nothing to learn from; give a recipe (with HR photographs), real pairs, or real LR images"
+                "nothing says how HR turns into LR; give a recipe or real pairs, unpaired LR images only beside them"
             )
         if (config.recipes or config.lr_dirs) and not config.hr_dir:
             raise ValueError("recipes and unpaired LR images need HR photographs; give a folder of them")

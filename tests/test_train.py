@@ -146,7 +146,7 @@ def test_real_pairs_stay_aligned_and_unpaired_ones_are_marked(pair_folders, phot
     paired = TrainingData(DataConfig(pairs=(pair_folders,)), scale=4, hr_crop=64, batch_size=4, seed=0)[0]
     assert paired["paired"].all()
     assert (torch.nn.functional.avg_pool2d(paired["hr"], 4) - paired["lr"]).abs().mean() < 0.01
-    config = DataConfig(hr_dir=str(photo_folder), lr_dirs=(pair_folders[1],))
+    config = DataConfig(hr_dir=str(photo_folder), recipes=("bicubic",), lr_dirs=(pair_folders[1],), weights=(0, 0, 1))
     assert not TrainingData(config, scale=4, hr_crop=64, batch_size=4, seed=0)[0]["paired"].any()
 
 
@@ -174,7 +174,8 @@ def test_an_exposure_difference_of_a_pair_is_undone(photographs) -> None:
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        (DataConfig(), "nothing to learn from"),
+        (DataConfig(), "give a recipe or real pairs"),
+        (DataConfig(hr_dir="hr", lr_dirs=("lr",)), "unpaired LR images only beside them"),
         (DataConfig(recipes=("bicubic",)), "need HR photographs"),
     ],
 )
