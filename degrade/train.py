@@ -6,6 +6,7 @@ distillation. `train_step` is the downsampler's half: pairs, unpaired real LR, D
 
 import math
 import time
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class DegraderTrainConfig:
     """
 
     data: DataConfig = field(default_factory=DataConfig)
+    start_from: str = ""  # shipped name or folder of a degrader to go on from; its sizes win; "" = new networks
     scale: int = 4
     hr_crop: int = 128
     batch_size: int = 16  # even: samples come in twos that share a degradation
@@ -97,25 +99,35 @@ class Models:
 
     @classmethod
     def build(cls, config: DegraderTrainConfig) -> "Models":
-        """New networks, initialised from ``config.seed`` without touching the global generator."""
+        """New networks, initialised from ``config.seed`` without touching the global generator.
+
+        Raises:
+            ValueError: ``config.start_from`` is no degrader, or one for another scale.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            degrader = RealisticDegrader(
-                scale=config.scale,
-                code_dim=config.code_dim,
-                widths=config.widths,
-                blocks=config.blocks,
-                embedding_dim=config.embedding_dim,
-                encoder_widths=config.encoder_widths,
-                num_train_timesteps=config.num_train_timesteps,
-                kappa=config.kappa,
-            )
+            if config.start_from:
+                degrader = RealisticDegrader.from_pretrained(config.start_from).train()
+            else:
+                degrader = RealisticDegrader(
+                    scale=config.scale,
+                    code_dim=config.code_dim,
+                    widths=config.widths,
+                    blocks=config.blocks,
+                    embedding_dim=config.embedding_dim,
+                    encoder_widths=config.encoder_widths,
+                    num_train_timesteps=config.num_train_timesteps,
+                    kappa=config.kappa,
+                )
+            code_dim, scale = degrader.config.code_dim, degrader.config.scale
+            if scale != config.scale:
+                raise ValueError(f"{config.start_from} is a degrader for scale {scale}, not {config.scale}")
             head = nn.Sequential(
-                nn.Linear(config.code_dim + TEXTURE_DIM, 2 * TEXTURE_DIM),
+                nn.Linear(code_dim + TEXTURE_DIM, 2 * TEXTURE_DIM),
                 nn.SiLU(),
                 nn.Linear(2 * TEXTURE_DIM, TEXTURE_DIM),
             )
-            return cls(degrader, head, PatchDiscriminator(config.code_dim, config.critic_width))
+            return cls(degrader, head, PatchDiscriminator(code_dim, config.critic_width))
 
     def parts(self) -> dict[str, nn.Module]:
         """The modules by name, for checkpoints."""
@@ -420,8 +432,7 @@ def averaged_degrader(
     models: Models, ema: EMAModel, config: DegraderTrainConfig, data: TrainingData
 ) -> RealisticDegrader:
     """A copy with the averaged weights and a bank: codes of the real images trained on, else of recipe-made ones."""
-    degrader = RealisticDegrader.from_config(models.degrader.config).to(models.degrader.device)
-    degrader.load_state_dict(models.degrader.state_dict())
+    degrader = deepcopy(models.degrader)
     if config.ema_decay:
         ema.copy_to(degrader.parameters())
     crops = data.real_lr_crops(BANK_CROPS_PER_IMAGE, BANK_CROP_LR)

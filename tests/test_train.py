@@ -231,6 +231,19 @@ def test_a_resumed_run_has_the_loss_sequence_and_the_weights_of_an_unbroken_one(
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
+def test_a_run_can_go_on_from_a_degrader_that_is_there(run_config, tmp_path, tiny_degrader) -> None:
+    tiny_degrader.save_pretrained(tmp_path / "start")
+    config = replace(run_config, start_from=str(tmp_path / "start"), steps=1, learning_rate=1e-12, ema_decay=0.0)
+    summary = train(config, tmp_path / "run", **options(1))
+    after = RealisticDegrader.from_pretrained(summary["degrader"]).eval()
+    hr, code = torch.rand(1, 3, 64, 64), torch.zeros(1, 16)
+    noise = torch.randn(1, 3, 16, 16)
+    assert torch.allclose(after(hr, code, noise=noise), tiny_degrader(hr, code, noise=noise), atol=1e-4)
+    assert after.config.widths == [8, 8, 8] and not torch.equal(after.bank[:20], tiny_degrader.bank)
+    with pytest.raises(ValueError, match="is a degrader for scale 4, not 2"):
+        Models.build(replace(config, scale=2))
+
+
 def test_another_run_in_the_same_folder_is_refused(run_config, tmp_path) -> None:
     train(run_config, tmp_path / "run", **options(8))
     with pytest.raises(ValueError, match="holds a run already; pass --resume"):
