@@ -145,10 +145,10 @@ class RealisticDegrader(ModelMixin, ConfigMixin):
         folder = shipped if (shipped / "config.json").is_file() else Path(name)
         # "owner/name" is the only thing worth asking the hub for: it takes half a minute to say no when offline.
         on_hub = not folder.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)) is not None
-        if not on_hub and not (folder / "config.json").is_file():
+        if not on_hub and not (folder / kwargs.get("subfolder", "") / "config.json").is_file():
             raise ValueError(f"no degrader {str(name)!r}: {folder} has no config.json; {cls._choices()}")
         try:
-            return super().from_pretrained(str(name if on_hub else folder), use_safetensors=True, **kwargs)
+            return super().from_pretrained(str(name if on_hub else folder), **{**kwargs, "use_safetensors": True})
         except OSError as err:
             raise ValueError(f"no degrader {str(name)!r} could be loaded ({err}); {cls._choices()}") from err
 
