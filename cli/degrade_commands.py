@@ -44,8 +44,8 @@ def degradation_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--reference-dir", type=_EXISTING, metavar="DIR", help="Degrade like the photos in this folder."),
         click.option("--variants", type=click.IntRange(1), default=1, show_default=True,
                      help="Degradations of each crop."),
-        click.option("--crop-size", type=click.IntRange(0), default=256, show_default=True, metavar="PX",
-                     help="Side of the HR crops; 0 = whole images."),
+        click.option("--crop-size", type=click.IntRange(0), default=None, metavar="PX",
+                     help="Side of the HR crops; 0 = whole images.  [default: 256, or 255 at scale 3]"),
         click.option("--crops-per-image", type=click.IntRange(0), default=0, show_default=True, metavar="N",
                      help="Random crops of each image; 0 = a grid that covers it."),
         click.option("--hr-ext", type=click.Choice(["png", "webp", "jpg"]), default="png", show_default=True,
@@ -87,7 +87,7 @@ def degradation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as json.")
 @friendly
 def synth(out: Path, dry_run: bool, overwrite: bool, extend: bool, as_json: bool, **options: Any) -> None:
-    r"""HR photographs in, WebDataset shards of LR-HR pairs out.
+    """HR photographs in, WebDataset shards of LR-HR pairs out.
 
     Run the same command again to go on with a data set that was interrupted: finished shards are kept. Images that
     cannot be used are listed in failures.jsonl with the reason; the exit status is then 3, and 0 when all were used.
@@ -96,14 +96,14 @@ def synth(out: Path, dry_run: bool, overwrite: bool, extend: bool, as_json: bool
       degrade synth --hr-dir photos --out shards
       degrade synth --hr-dir photos --out shards --variants 2 --preset real-esrgan --mix 0.3
       degrade synth --hr-dir photos --out shards --reference-dir my_camera
-    """
+    """  # noqa: D301 - click's mark for a block not to be rewrapped
     from degrade.preview import shard_preview
     from degrade.synth import SynthRun
 
     if overwrite and extend:
         raise click.UsageError("--overwrite and --extend contradict each other; give one of them")
     workers = options.pop("workers")
-    run = SynthRun.open(options.pop("hr_dir"), out, _job(options), overwrite=overwrite and not dry_run, extend=extend)
+    run = SynthRun.open(options.pop("hr_dir"), out, _job(options), overwrite=overwrite, extend=extend)
     if dry_run:
         click.echo(json.dumps(run.describe(), indent=2))
         return
@@ -115,9 +115,10 @@ def synth(out: Path, dry_run: bool, overwrite: bool, extend: bool, as_json: bool
         click.echo(
             f"{stats['pairs']} pairs in {stats['shards']} shards, {stats['bytes'] / 1e6:.1f} MB, in {out}\n"
             f"this run: {stats['pairs_made_now']} pairs in {stats['seconds']:.1f} s, "
-            f"{stats['hr_megapixels_per_second']:.2f} HR megapixels/s\n"
-            f"look at {out / 'preview.png'}"
+            f"{stats['hr_megapixels_per_second']:.2f} HR megapixels/s"
         )
+        if stats["pairs"]:
+            click.echo(f"look at {out / 'preview.png'}")
         if stats["skipped"]:
             click.echo(f"{stats['skipped']} nearly flat crops were skipped (--keep-flat keeps them)")
         if stats["failures"]:
@@ -161,6 +162,7 @@ def preview(out: Path, rows: int, **options: Any) -> None:
               help="How often recipes, pairs and unpaired LR are drawn.")  # fmt: skip
 @click.option("--max-hr-side", type=click.IntRange(0), default=3000, show_default=True, metavar="PX",
               help="Area-reduce longer HR photographs by 2 until they fit; 0 = never.")  # fmt: skip
+@click.option("--from", "start_from", default="", metavar="NAME|DIR", help="Degrader to go on from, such as tiny-x4.")
 @click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True)
 @click.option("--steps", "--max-train-steps", "steps", type=click.IntRange(1), help="Updates.  [default: the preset's]")
 @click.option(
@@ -186,18 +188,25 @@ def train(
     dataloader_num_workers: int, log_every: int, sample_every: int, save_every: int, resume: bool, dry_run: bool,
     **overrides: Any,
 ) -> None:  # fmt: skip
-    r"""Train a degrader from recipes, from real pairs, from real LR images without partners, or from all of them.
+    """Train a degrader from recipes, from real pairs, from real LR images without partners, or from all of them.
 
     \b
       degrade train --out runs/a --hr-dir photos --recipe real-esrgan
       degrade train --out runs/b --pairs my_hr my_lr
-      degrade train --out runs/c --hr-dir photos --recipe bsrgan --lr-dir my_camera
+      degrade train --out runs/c --hr-dir photos --lr-dir my_camera
       degrade synth --hr-dir photos --out shards --degrader runs/c/degrader
-    """
+    """  # noqa: D301 - click's mark for a block not to be rewrapped
     from dataclasses import asdict, replace
 
     from degrade.train import PRESETS, DataConfig, train
 
+    if lr_dirs and not (recipes or pairs):
+        recipes = ("real-esrgan", "bsrgan")
+        click.echo(
+            "unpaired LR images cannot say how HR turns into LR; real-esrgan and bsrgan are added to teach it "
+            "(--recipe chooses others)",
+            err=True,
+        )
     data = DataConfig(
         hr_dir=str(hr_dir or ""),
         recipes=recipes,
@@ -242,7 +251,7 @@ def verify(shards: str, sample: int | None, as_json: bool) -> None:
     from degrade.shard_verify import verify_shards
 
     report = verify_shards(shards, sample=sample)
-    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
+    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.text())
     if report.problems:
         sys.exit(1)
 
@@ -290,9 +299,9 @@ def presets(show: str | None, schema: bool) -> None:
 
 def _job(options: dict[str, Any]) -> Any:
     """The options of `degradation_options` (and perhaps shard size) as a job for `degrade.synth`."""
+    from degrade.job import resolve_job
     from degrade.plan import SynthSettings, shard_size_for
     from degrade.recipe import Recipe
-    from degrade.synth import resolve_job
 
     preset, file = options.pop("preset"), options.pop("recipe")
     if preset and file:
@@ -302,6 +311,8 @@ def _job(options: dict[str, Any]) -> Any:
         click.echo(f"recipe: {note}", err=True)
     degrader, reference_dir = options.pop("degrader"), options.pop("reference_dir")
     max_shard_mb = options.pop("max_shard_mb", None)
+    if options["crop_size"] is None:
+        options["crop_size"] = 256 // options["scale"] * options["scale"]
     options["device"] = _device(options["device"])
     if options["device"] == "cpu":
         options["batch_size"] = 0  # one at a time, so that the bytes do not depend on it
@@ -319,7 +330,7 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as err:
         raise click.BadParameter(f"{name!r} is not usable here; give cpu, cuda or auto", param_hint="--device") from err
     return name

@@ -10,6 +10,8 @@ from degrade.images import ImageError, crop_positions, probe_image
 from degrade.sources import Source
 
 RAW_SHARE = 1.05  # a PNG is never much larger than its pixels
+PAIR_OVERHEAD_BYTES = 8192  # three tar headers, padding, and the json, which a long recipe or path makes long
+TAR_END_BYTES = 11_264  # two zero blocks, and zeros up to a whole record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,9 @@ class SynthSettings:
         keep_flat: also keep nearly flat crops.
         device: cpu or cuda.
         batch_size: images in one network call on a GPU, whose sums depend on it; 0 on a CPU, where it is always one.
+
+    Raises:
+        ValueError: ``crop_size`` is not a multiple of ``scale``.
     """
 
     scale: int = 4
@@ -65,6 +70,12 @@ class SynthSettings:
     keep_flat: bool = False
     device: str = "cpu"
     batch_size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.crop_size % self.scale:
+            fitting = self.crop_size // self.scale * self.scale
+            choice = f"{fitting} or {fitting + self.scale}" if fitting else f"{self.scale}"
+            raise ValueError(f"crop size {self.crop_size} is not a multiple of scale {self.scale}; use {choice}")
 
     def hash(self) -> str:
         """sha256 of all of it."""
@@ -124,12 +135,9 @@ def plan_sources(
             if min(height, width) < smallest:
                 raise ImageError(f"{width}x{height} is smaller than {smallest} (--crop-size, --min-side)")
         except (ImageError, OSError) as err:
-            left_out.append({"source": source.name, "reason": str(err)})
+            left_out.append({"source": source.name, "reason": failure_reason(err)})
             continue
-        crops = 1
-        if settings.crop_size:
-            count = settings.crops_per_image or None
-            crops = len(crop_positions(height, width, settings.crop_size, count, crop_seed(settings, source.name)))
+        crops = _count_crops(height, width, settings)
         planned.append(PlannedSource(source.name, source.bytes_len, height, width, crops, part))
     # Neighbours in a folder are alike; shards should not be. The order depends on names and seed alone.
     planned.sort(key=lambda source: _digest(settings.seed, "order", source.name))
@@ -176,13 +184,17 @@ def crop_seed(settings: SynthSettings, name: str) -> int:
 def shard_size_for(max_shard_mb: float, settings: SynthSettings) -> int:
     """The most pairs that surely fit: a plan is made before sizes are known, so it counts every pair as uncompressed.
 
+    Args:
+        max_shard_mb: bound on a tar, 10^6 bytes.
+        settings: crop size and scale; its own shard size stays a bound too.
+
     Raises:
         ValueError: not one pair fits, or crops have no fixed size.
     """
     if not settings.crop_size:
         raise ValueError("--max-shard-mb needs crops of one size; give --crop-size, or bound --shard-size")
     pixels = settings.crop_size**2 * (1 + 1 / settings.scale**2)
-    pairs = int(max_shard_mb * 1e6 / (pixels * 3 * RAW_SHARE + 4096))
+    pairs = int((max_shard_mb * 1e6 - TAR_END_BYTES) / (pixels * 3 * RAW_SHARE + PAIR_OVERHEAD_BYTES))
     if pairs < 1:
         raise ValueError(f"--max-shard-mb {max_shard_mb} does not hold one pair of {settings.crop_size} px; raise it")
     return min(settings.shard_size, pairs)
@@ -193,6 +205,21 @@ def reduced_size(height: int, width: int, max_side: int) -> tuple[int, int]:
     while max_side and max(height, width) > max_side:
         height, width = height // 2, width // 2
     return height, width
+
+
+def failure_reason(error: Exception) -> str:
+    """One sentence without the path: what is recorded must not depend on where the source lies."""
+    return f"cannot be read ({error.strerror})" if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def _count_crops(height: int, width: int, settings: SynthSettings) -> int:
+    """How many `crop_positions` gives, without searching for well spread ones."""
+    size = settings.crop_size
+    if not size:
+        return 1
+    if not settings.crops_per_image:
+        return len(crop_positions(height, width, size))
+    return min(settings.crops_per_image, (height - size + 1) * (width - size + 1))
 
 
 def _digest(*parts: object) -> str:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from degrade.contact_sheet import contact_sheet
 from degrade.images import Rgb, encode_image, read_image
+from degrade.job import Job
 from degrade.plan import Unit, plan_sources, plan_units
 from degrade.shards import write_atomic
 from degrade.sources import list_sources
-from degrade.synth import Job, UnitMaker
 from degrade.tars import HR_ROLES, LR_ROLES, split_member, tar_members
 from degrade.train_data import reduce_by
+from degrade.unit_maker import UnitMaker
 
 MAX_COLUMNS = 5  # of LR images
 VIEW_PX = 256  # of HR shown, from the middle of larger crops: an integer zoom of LR pixels stays visible
@@ -35,7 +36,8 @@ def job_preview(hr_dir: Path, job: Job, out: Path, *, rows: int) -> None:
         raise ValueError(f"none of the {len(listed)} images in {hr_dir} is usable; {left_out[0]['reason']}")
     by_name = {source.name: source for source in listed}
     maker = UnitMaker(job)
-    drawn: dict[tuple[int, int], list[tuple[Rgb, Rgb, str]]] = {}
+    shown: list[list[tuple[Rgb, Rgb, str]]] = []
+    trouble: list[object] = []
     first_units: dict[int, Unit] = {}
     for unit in plan_units(planned, job.settings):
         first_units.setdefault(unit.source, unit)
@@ -43,13 +45,17 @@ def job_preview(hr_dir: Path, job: Job, out: Path, *, rows: int) -> None:
             break
     for index, unit in first_units.items():
         source = planned[index]
-        for pair in maker.make(unit, source, by_name[source.name]).pairs:
-            crops = drawn.setdefault((index, pair.meta.crop_top * 100_000 + pair.meta.crop_left), [])
-            crops.append((read_image(pair.hr), read_image(pair.lr), pair.meta.source))
-        if len({key[0] for key in drawn}) >= rows:
+        made = maker.make(unit, source, by_name[source.name])
+        trouble += [f"{source.name}: {failure['reason']}" for failure in made.failures]
+        crops = [(pair.meta.crop_top, pair.meta.crop_left) for pair in made.pairs]
+        if crops:
+            first = [pair for pair, crop in zip(made.pairs, crops, strict=True) if crop == crops[0]]
+            shown.append([(read_image(pair.hr), read_image(pair.lr), source.name) for pair in first])
+        if len(shown) == rows:
             break
-    one_each = list({index: crops for (index, _), crops in reversed(drawn.items())}.values())[::-1]
-    _draw(one_each[:rows], out)
+    if not shown:
+        raise ValueError(f"none of the first {len(first_units)} images in {hr_dir} gives a pair; {trouble[0]}")
+    _draw(shown, out)
 
 
 def shard_preview(folder: Path, out: Path, *, rows: int = 10) -> None:
@@ -101,6 +107,7 @@ def _draw(crops: list[list[tuple[Rgb, Rgb, str]]], out: Path) -> None:
         rows.append([_middle(image, VIEW_PX if at == 0 else VIEW_PX // scale) for at, image in enumerate(images)])
         titles.append(name)
     columns = max(map(len, rows))
+    out.parent.mkdir(parents=True, exist_ok=True)
     heads = ["HR", "clean", *(f"LR {i + 1}" for i in range(columns - 2))]
     write_atomic(out, encode_image(contact_sheet(rows, column_titles=heads, row_titles=titles, cell_px=VIEW_PX), "png"))
 

@@ -56,10 +56,17 @@ def replay_pair(shards: Path, key: str, *, degrader: str | None = None, picture:
     meta = SampleMeta.from_json(members["json"])
     record = json.loads(meta.params)
     hr, stored = read_image(members["hr"]), read_image(members["lr"])
+    if hr.shape[:2] != (stored.shape[0] * meta.scale, stored.shape[1] * meta.scale):
+        raise ValueError(
+            f"HR and LR of pair {meta.key} do not fit together at scale {meta.scale}; see `degrade verify`"
+        )
     model = None
     if record["kind"] == "learned":
         name, _, weights = meta.degrader.partition("@")
-        model = RealisticDegrader.from_pretrained(degrader or name).eval()
+        try:
+            model = RealisticDegrader.from_pretrained(degrader or name).eval()
+        except ValueError as err:
+            raise ValueError(f"{err}" if degrader else f"{err}; pass --degrader to say where {name} is now") from err
         if not fingerprint(model).startswith(weights):
             raise ValueError(
                 f"{degrader or name} is not the degrader that made this pair, {meta.degrader}; pass --degrader"
@@ -73,6 +80,7 @@ def replay_pair(shards: Path, key: str, *, degrader: str | None = None, picture:
     if picture is not None:
         titles = ["HR", "stored LR", "replayed LR"]
         sheet = contact_sheet([[hr, stored, again]], column_titles=titles, row_titles=[f"{meta.key} {meta.source}"])
+        picture.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(picture, encode_image(sheet, "png"))
     difference = int(np.abs(read_image(encoded).astype(int) - stored).max())
     return Replayed(meta.key, encoded == members["lr"], difference, record)

@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -61,12 +61,15 @@ class PairListing(NamedTuple):
 
 
 def list_sources(path: str | Path) -> list[Source]:
-    """List HR images, sorted by name; hidden files are left out.
+    r"""List HR images, sorted by name; hidden files are left out.
+
+    Bytes of a file name that are no UTF-8 become ``\xe9`` in `Source.name`: Python would carry them as lone surrogates,
+    which stop Arrow, and with it Hugging Face ``datasets``, and crash OpenCV's text.
 
     Args:
         path: one of
 
-            - a folder: all images in it, at any depth, by extension;
+            - a folder: all images in it, at any depth, by extension; or one image;
             - a folder of ``.tar`` files, one tar, or a brace pattern of tars, ``x-{000000..000003}.tar``: the members
               with an ``hr``, ``gt`` or ``hq`` key, or, where no tar has such keys, all images that are not ``lr`` or
               ``lq``;
@@ -81,12 +84,15 @@ def list_sources(path: str | Path) -> list[Source]:
         sources = _in_folder(path)
     elif path.suffix.lower() == ".tar":
         sources = _in_tars(shard_paths(path))
+    elif path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        sources = [Source(path.name, _size(str(path)), str(path))]
     elif path.is_file():
         sources = _in_list(path)
     else:
         raise ValueError(f"{path} does not exist; pass a folder of images, a text list, or WebDataset tars")
     if not sources:
         raise ValueError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); pass a folder that does")
+    sources = [replace(source, name=_text(source.name)) for source in sources]
     sources.sort(key=lambda source: source.name)
     for one, other in zip(sources, sources[1:], strict=False):
         if one.name == other.name:
@@ -121,8 +127,14 @@ def list_pairs(hr_dir: str | Path, lr_dir: str | Path) -> PairListing:
 
 def _in_folder(folder: Path) -> list[Source]:
     sources, tars = [], []
+    seen: set[str] = set()  # a link to a folder above would list everything again and again
     for place, subfolders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        real = os.path.realpath(place)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for file in files:
             suffix = os.path.splitext(file)[1].lower()
             if file.startswith("."):
@@ -132,6 +144,8 @@ def _in_folder(folder: Path) -> list[Source]:
                 sources.append(Source(Path(path).relative_to(folder).as_posix(), _size(path), path))
             elif suffix == ".tar":
                 tars.append(os.path.join(place, file))
+    if tars:
+        sources = [source for source in sources if source.name != "preview.png"]  # `synth` leaves one beside its shards
     if sources and tars:
         raise ValueError(f"{folder} holds images and tars ({Path(tars[0]).name}); name the tars or move one kind away")
     return _in_tars(sorted(tars)) if tars else sources
@@ -155,7 +169,10 @@ def _in_tars(tars: Iterable[str]) -> list[Source]:
 
 
 def _in_list(file: Path) -> list[Source]:
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text; pass a folder of images, a text list in UTF-8, or tars") from error
     entries = []
     for number, line in enumerate(lines, start=1):
         if line and not line.startswith("#"):
@@ -179,6 +196,10 @@ def _in_list(file: Path) -> list[Source]:
 
 def _refuse(error: OSError) -> None:
     raise ValueError(f"folder {error.filename} cannot be listed ({error.strerror}); repair that or move it away")
+
+
+def _text(name: str) -> str:
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _size(path: str) -> int:

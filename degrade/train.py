@@ -376,12 +376,12 @@ def train(
     Raises:
         ValueError: ``out`` holds another run, or the data do not fit.
     """
-    state_file = out / "state.safetensors"
-    start, seconds_before = open_run(config, out, state_file, resume)
     data = TrainingData(
         config.data, scale=config.scale, hr_crop=config.hr_crop, batch_size=config.batch_size, seed=config.seed
     )
     models = Models.build(config)
+    state_file = out / "state.safetensors"
+    start, seconds_before = open_run(config, out, state_file, resume)  # last: what fails before leaves no folder
     for module in models.parts().values():
         module.to(device)
     optimizers = Optimizers.build(models, config)

@@ -200,3 +200,32 @@ def test_folders_that_share_no_name_are_refused(tmp_path: Path) -> None:
     put(tmp_path / "lr/b.png")
     with pytest.raises(ValueError, match="no image of .*hr matches one of .*lr"):
         list_pairs(tmp_path / "hr", tmp_path / "lr")
+
+
+def test_one_image_is_a_source_too(tmp_path: Path) -> None:
+    put(tmp_path / "photo.PNG")
+    assert names(tmp_path / "photo.PNG") == ["photo.PNG"]
+
+
+def test_a_link_to_a_folder_above_is_not_followed_round_and_round(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "b.png")
+    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
+    assert names(tmp_path) == ["a/b.png"]
+
+
+def test_the_preview_beside_shards_is_not_a_source(tmp_path: Path) -> None:
+    tar(tmp_path / "pairs-000000.tar", {"000.hr.png": picture(), "000.lr.png": picture()})
+    put(tmp_path / "preview.png")
+    assert names(tmp_path) == ["pairs-000000.tar/000.hr.png"]
+
+
+def test_a_list_that_is_no_text_is_told_in_a_sentence(tmp_path: Path) -> None:
+    put(tmp_path / "list.txt", b"\xff\xfe\x00bin")
+    with pytest.raises(ValueError, match="list.txt is no text; pass a folder of images"):
+        list_sources(tmp_path / "list.txt")
+
+
+def test_names_that_are_no_utf_8_become_text(tmp_path: Path) -> None:
+    put(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")))
+    (source,) = list_sources(tmp_path)
+    assert source.name == r"caf\xe9.png" and source.read() == picture()

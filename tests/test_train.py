@@ -244,6 +244,12 @@ def test_a_run_can_go_on_from_a_degrader_that_is_there(run_config, tmp_path, tin
         Models.build(replace(config, scale=2))
 
 
+def test_a_run_refused_for_its_data_leaves_no_folder(run_config, tmp_path) -> None:
+    with pytest.raises(ValueError, match="does not exist"):
+        train(replace(run_config, data=DataConfig(hr_dir="nowhere", recipes=("bicubic",))), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_run_in_the_same_folder_is_refused(run_config, tmp_path) -> None:
     train(run_config, tmp_path / "run", **options(8))
     with pytest.raises(ValueError, match="holds a run already; pass --resume"):

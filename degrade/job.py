@@ -1,0 +1,96 @@
+"""Job: what every worker of `degrade synth` must know, resolved once: settings, degrader, codes of references."""
+
+import hashlib
+import json
+import os.path
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from degrade.degrader import RealisticDegrader
+from degrade.images import ImageError, read_image
+from degrade.mix import DegradationMix, fingerprint, one_thread
+from degrade.plan import SynthSettings, failure_reason
+from degrade.recipe import Recipe
+from degrade.sources import list_sources
+from degrade.train_data import to_tensor
+
+MIN_REFERENCE_SIDE, MAX_REFERENCE_SIDE = 16, 1024
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs beside its units; small and picklable.
+
+    Attributes:
+        settings: of the run.
+        degrader: what `RealisticDegrader.from_pretrained` takes, "" without one.
+        codes: of reference photographs, or None.
+    """
+
+    settings: SynthSettings
+    degrader: str
+    codes: list[list[float]] | None
+
+    def mix(self) -> DegradationMix:
+        """Load the degrader and build the mix."""
+        settings = self.settings
+        degrader = (
+            RealisticDegrader.from_pretrained(self.degrader).eval().to(settings.device) if self.degrader else None
+        )
+        recipe = Recipe.from_dict(settings.recipe) if settings.recipe is not None else None
+        codes = None if self.codes is None else torch.tensor(self.codes)
+        return DegradationMix(
+            degrader, recipe, mix=settings.mix, scale=settings.scale, steps=settings.steps, codes=codes
+        )
+
+
+def resolve_job(settings: SynthSettings, *, degrader: str, reference_dir: Path | None) -> Job:
+    """Load the degrader once to learn its fingerprint and the codes of reference photographs.
+
+    Args:
+        settings: as given; degrader, its hash, and the hash of the codes are filled in here.
+        degrader: shipped name, folder, hub id, or "none".
+        reference_dir: photographs to degrade like, or None.
+
+    Raises:
+        ValueError: nothing to degrade with, a scale that does not fit, or no readable reference.
+    """
+    if degrader == "none":
+        if settings.recipe is None:
+            raise ValueError("--degrader none leaves nothing to degrade with; give a --preset or a --recipe")
+        if reference_dir is not None:
+            raise ValueError("--reference-dir needs a learned degrader; --degrader none has no codes")
+        return Job(replace(settings, degrader="none", steps=0), "", None)
+    model = RealisticDegrader.from_pretrained(degrader).eval()
+    codes = None if reference_dir is None else reference_codes(model, reference_dir)
+    codes_sha256 = "" if codes is None else hashlib.sha256(json.dumps(codes).encode()).hexdigest()
+    name = Path(degrader).resolve().name if os.path.isdir(degrader) else degrader
+    settings = replace(settings, degrader=name, degrader_sha256=fingerprint(model), codes_sha256=codes_sha256)
+    job = Job(settings, degrader, codes)
+    job.mix()  # says now, in one sentence, what does not fit
+    return job
+
+
+def reference_codes(degrader: RealisticDegrader, folder: Path) -> list[list[float]]:
+    """The code of every photograph in a folder, in the order of their names; unreadable ones are an error.
+
+    Raises:
+        ValueError: an image cannot be read or is smaller than 16 px.
+    """
+    codes = []
+    for source in list_sources(folder):
+        try:
+            image = read_image(source.read())
+            if min(image.shape[:2]) < MIN_REFERENCE_SIDE:
+                raise ImageError(
+                    f"{image.shape[1]}x{image.shape[0]} is too small to tell its degradation; "
+                    f"use {MIN_REFERENCE_SIDE} or more"
+                )
+        except (ImageError, OSError) as err:
+            raise ValueError(f"reference {source.name}: {failure_reason(err)}") from err
+        # on one thread: a code that differs in its last bit with the number of cores would make another data set
+        with torch.inference_mode(), one_thread():
+            codes.append(degrader.encode(to_tensor(image[:MAX_REFERENCE_SIDE, :MAX_REFERENCE_SIDE]))[0].tolist())
+    return codes
