@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 
 import cv2
+import torch
 
 from degrade.job import Job
 from degrade.plan import PlannedSource, Unit
@@ -83,6 +84,7 @@ _worker: UnitMaker
 def _start_worker(job: Job) -> None:
     global _worker  # one per process: the model is loaded once, not with every unit
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)  # for good: to and fro costs half the speed, as idle threads spin on the neighbour's core
     cv2.setNumThreads(1)  # the processes share the cores already
     _worker = UnitMaker(job)
 

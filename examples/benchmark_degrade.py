@@ -63,6 +63,12 @@ def batched_real_esrgan(hr: torch.Tensor, generator: torch.Generator) -> torch.T
         photons = torch.poisson(image.clamp(0, 1) * 256, generator=generator)
         return (image + strength * (photons / 256 - image)).clamp(0, 1)
 
+    def resize_factor(up_down: tuple[float, float], low: float, high: float) -> float:
+        draw = float(uniform(0, 1))
+        if draw < up_down[0]:
+            return float(uniform(1, high))
+        return float(uniform(low, 1)) if draw < sum(up_down) else 1.0
+
     def jpeg(image: torch.Tensor) -> torch.Tensor:
         return jpeg_codec_differentiable(image.clamp(0, 1), uniform(30, 95, len(image)))
 
@@ -71,11 +77,11 @@ def batched_real_esrgan(hr: torch.Tensor, generator: torch.Generator) -> torch.T
 
     height, width = hr.shape[-2] // 4, hr.shape[-1] // 4
     image = dense_blur(hr, gaussian_kernel(21, torch.stack([uniform(0.2, 3, len(hr))] * 2, 1)))
-    factor = float(uniform(0.15, 1.5))
+    factor = resize_factor((0.2, 0.7), 0.15, 1.5)
     image = F.interpolate(image, size=(int(hr.shape[-2] * factor), int(hr.shape[-1] * factor)), mode=mode())
     image = jpeg(noisy(image, 30, 3))
     image = dense_blur(image, gaussian_kernel(21, torch.stack([uniform(0.2, 1.5, len(hr))] * 2, 1)))
-    factor = float(uniform(0.3, 1.2))
+    factor = resize_factor((0.3, 0.4), 0.3, 1.2)
     image = noisy(F.interpolate(image, size=(int(height * factor), int(width * factor)), mode=mode()), 25, 2.5)
     image = F.interpolate(image, size=(height, width), mode=mode())
     return jpeg(dense_blur(image, sinc_kernel(21, uniform(1.05, 3.14, len(hr))))).clamp(0, 1)
@@ -91,24 +97,31 @@ def photo_crops(folder: Path, side: int, count: int) -> list[np.ndarray[Any, np.
     return [crops[i % len(crops)] for i in range(count)]
 
 
-def rate(call: Callable[[], object], megapixels: float, seconds: float = 3.0) -> float:
-    """Megapixels per second: the median of repeated calls, after one that warms up."""
-    call()
-    times: list[float] = []
-    while sum(times) < seconds or len(times) < 3:
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return megapixels / float(np.median(times))
+def rate(call: Callable[[int], object], megapixels: float, rounds: int = 16) -> float:
+    """Megapixels per second over a fixed number of rounds, after one that warms up.
+
+    The same draws every time, and their whole time: one draw of a random chain can cost ten times another.
+    """
+    call(0)
+    began = time.perf_counter()
+    for index in range(1, rounds + 1):
+        call(index)
+    return rounds * megapixels / (time.perf_counter() - began)
 
 
 def in_one_process(folder: Path, degrader: RealisticDegrader) -> list[dict[str, Any]]:
-    generator = torch.Generator().manual_seed(0)
-    ways: dict[str, Callable[[torch.Tensor], object]] = {
-        "learned, one step": lambda hr: degrader(hr, generator=generator),
-        "real-esrgan preset": ClassicalDegrader("real-esrgan"),
-        "bicubic preset": ClassicalDegrader("bicubic"),
-        "batched real-esrgan": lambda hr: batched_real_esrgan(hr, generator),
+    def seeded(index: int) -> torch.Generator:
+        return torch.Generator().manual_seed(index)
+
+    def preset(name: str) -> Callable[[torch.Tensor, int], object]:
+        layer = ClassicalDegrader(name)
+        return lambda hr, index: layer(hr, seeds=range(index * BATCH, (index + 1) * BATCH))
+
+    ways: dict[str, Callable[[torch.Tensor, int], object]] = {
+        "learned, one step": lambda hr, index: degrader(hr, generator=seeded(index)),
+        "real-esrgan preset": preset("real-esrgan"),
+        "bicubic preset": preset("bicubic"),
+        "batched real-esrgan": lambda hr, index: batched_real_esrgan(hr, seeded(index)),
     }
     rows = []
     for side in (256, 512):
@@ -117,7 +130,7 @@ def in_one_process(folder: Path, degrader: RealisticDegrader) -> list[dict[str, 
             torch.set_num_threads(threads)
             with torch.no_grad():
                 for name, way in ways.items():
-                    speed = rate(lambda way=way, hr=hr: way(hr), hr.shape[0] * side * side / 1e6)
+                    speed = rate(lambda index, way=way, hr=hr: way(hr, index), BATCH * side * side / 1e6)
                     rows.append({"what": name, "hr_side": side, "threads": threads, "hr_mp_per_s": round(speed, 2)})
                     print(f"{name:<22} {side} px  {threads} thread(s)  {speed:8.2f} HR MP/s", flush=True)
     return rows
@@ -154,19 +167,19 @@ def stage_alone(which: str, degrader: str, folder: Path, crops: int) -> float:
     return CORES * crops * CROP * CROP / 1e6 / max(seconds)
 
 
-def synth(folder: Path, out: Path, degrader: str, variants: int) -> dict[str, Any]:
-    """Run the command; its summary with the peak memory of all its processes, MB."""
+def synth(folder: Path, out: Path, degrader: str, variants: int, watch: bool = False) -> dict[str, Any]:
+    """Run the command; its summary, with the peak memory of all its processes in MB when watched (which slows it)."""
     command = [sys.executable, "-c", "from cli.degrade_commands import main; main()", "synth", "-i", str(folder)]
     command += ["-o", str(out), "--degrader", degrader, "--variants", str(variants), "--crop-size", str(CROP)]
     process = subprocess.Popen([*command, "--workers", str(CORES), "--json"], stdout=subprocess.PIPE, text=True)
     peak = 0
-    while process.poll() is None:
+    while watch and process.poll() is None:
         try:
             family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
             peak = max(peak, sum(member.memory_full_info().uss for member in family))
         except psutil.Error:
             pass  # one of them has just ended
-        time.sleep(0.1)
+        time.sleep(0.3)
     assert process.stdout is not None
     return {**json.loads(process.stdout.read()), "peak_mb": peak / 1e6}
 
@@ -174,8 +187,8 @@ def synth(folder: Path, out: Path, degrader: str, variants: int) -> dict[str, An
 def end_to_end(folder: Path, degrader: str) -> dict[str, float]:
     degrade_alone, code_alone = (stage_alone(which, degrader, folder, 60) for which in ("degrade", "code"))
     with tempfile.TemporaryDirectory() as out:
-        summary = synth(folder, Path(out) / "shards", degrader, variants=6)
-    # The start of Python and torch in every worker is not part of the stages; its share falls with the size of the set.
+        summary = synth(folder, Path(out) / "shards", degrader, variants=60)
+    # About a minute of work: the start of Python and torch in every process is in `synth` and not in the stages.
     both = summary["hr_megapixels_per_second"]
     result = {
         "degrade_alone": round(degrade_alone, 2),
@@ -196,7 +209,7 @@ def memory(folder: Path, degrader: str) -> dict[str, float]:
             for copy in range(copies):
                 for path in folder.iterdir():
                     os.symlink(path.resolve(), images / f"{copy:03d}-{path.name}")
-            peaks.append(synth(images, Path(temporary) / f"shards-{copies}", degrader, 1)["peak_mb"])
+            peaks.append(synth(images, Path(temporary) / f"shards-{copies}", degrader, 1, watch=True)["peak_mb"])
     result = {"peak_mb": round(peaks[0]), "peak_mb_10x": round(peaks[1]), "growth": round(peaks[1] / peaks[0] - 1, 3)}
     print(json.dumps(result))
     return result
@@ -206,15 +219,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--degrader", default="tiny-x4")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--skip-synth", action="store_true", help="only part 1")
+    parser.add_argument("--parts", default="123", help="which of the three parts to run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         export(folder)
         degrader = RealisticDegrader.from_pretrained(options.degrader).eval()
-        result: dict[str, Any] = {"cores": CORES, "one_process": in_one_process(folder, degrader)}
-        if not options.skip_synth:
+        result: dict[str, Any] = {"cores": CORES}
+        if "1" in options.parts:
+            result["one_process"] = in_one_process(folder, degrader)
+        if "2" in options.parts:
             result["synth"] = end_to_end(folder, options.degrader)
+        if "3" in options.parts:
             result["memory"] = memory(folder, options.degrader)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
