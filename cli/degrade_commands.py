@@ -1,10 +1,11 @@
-"""`degrade`: synth · train · preview · verify · replay · presets.
+"""`degrade`: synth · train · preview · eval · verify · replay · presets.
 
 Commands parse, call one library function and print what it returned. Heavy imports stand inside them, so that `--help`
 answers at once.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -295,6 +296,49 @@ def presets(show: str | None, schema: bool) -> None:
         click.echo("learned degraders (--degrader NAME)")
         for name in shipped_names():
             click.echo(f"  {name}")
+
+
+@main.command("eval")
+@click.option("--real-lr", type=_PATH, required=True, metavar="PATH",
+              help="Real LR images: a folder, a text list, or shards (their lr members).")  # fmt: skip
+@click.option("--hr-dir", "-i", "--input", "hr_dir", type=_PATH, required=True, metavar="PATH",
+              help="HR photographs to degrade, none of them trained on.")  # fmt: skip
+@click.option("--pairs", nargs=2, type=_EXISTING, metavar="HR_DIR LR_DIR",
+              help="Real pairs, for what only they tell.")  # fmt: skip
+@click.option("--degrader", "--model", "degrader", default="tiny-x4", show_default=True, metavar="NAME|DIR",
+              help="Learned degrader: a shipped name, a folder, a hub id.")  # fmt: skip
+@click.option("--reference-dir", type=_EXISTING, metavar="DIR", help="Take the looks from the photos in this folder.")
+@click.option("--codes", type=click.Choice(["bank", "real"]), default="bank", show_default=True,
+              help="Looks from the degrader's bank, or from a half of --real-lr not compared with.")  # fmt: skip
+@click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True, help="HR side / LR side.")
+@click.option("--crops", type=click.IntRange(16), default=200, show_default=True, metavar="N", help="In every set.")
+@click.option("--crop-size", type=click.IntRange(32), default=64, show_default=True, metavar="PX",
+              help="Side of the LR crops, a multiple of 8.")  # fmt: skip
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, metavar="N",
+              help="Repetitions with other halves, crops and draws, for the spread of every figure.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, help="Network calls of the degrader.")
+@click.option("--max-hr-side", type=click.IntRange(0), default=3000, show_default=True, metavar="PX",
+              help="Area-reduce longer HR photographs by 2 until they fit; 0 = never.")  # fmt: skip
+@click.option("--out", "-o", "--output", "out", type=_PATH, required=True, metavar="DIR", help="Folder of the report.")
+@friendly
+def evaluate(out: Path, pairs: tuple[Path, Path] | None, reference_dir: Path | None, **options: Any) -> None:
+    """Is the LR like real LR? Writes report.json and report.html.
+
+    Every figure stands beside those of Real-ESRGAN and bicubic, and of real images against other real ones.
+
+    \b
+      degrade eval --real-lr my_camera --hr-dir photos --out report
+      degrade eval --real-lr val/lr --hr-dir val/hr --pairs val/hr val/lr --out report
+    """  # noqa: D301 - click's mark for a block not to be rewrapped
+    from degrade.realism import RealismConfig
+    from degrade.realism import evaluate as write_report
+
+    config = RealismConfig(pairs=pairs or None, reference_dir=str(reference_dir or ""), **options)
+    command = shlex.join(["degrade", *sys.argv[1:]])
+    report = write_report(config, out, command=command, progress=lambda line: click.echo(line, err=True))
+    for metric, ratio in report["ours_over_real_esrgan"].items():
+        click.echo(f"{metric}: " + ("none" if ratio is None else f"{ratio:.2f} of Real-ESRGAN's distance"))
+    click.echo(f"look at {out / 'report.html'}")
 
 
 def _job(options: dict[str, Any]) -> Any:

@@ -100,8 +100,13 @@ def test_readme_names_only_files_that_exist() -> None:
 def test_shipped_weights_are_safetensors_with_a_card_and_under_16_mb() -> None:
     for folder in (ROOT / "degrade" / "weights").iterdir():
         files = {path.name: path for path in folder.iterdir()}
-        assert {"config.json", "diffusion_pytorch_model.safetensors", "README.md"} <= set(files)
-        assert files["diffusion_pytorch_model.safetensors"].stat().st_size < 16e6
-        assert not [name for name in files if name.endswith((".pt", ".pth", ".bin", ".pkl", ".ckpt"))]
+        weights = [path for name, path in files.items() if name.endswith(".safetensors")]
+        assert len(weights) == 1 and weights[0].stat().st_size < 16e6
+        assert set(files) - {weights[0].name} <= {"config.json", "README.md", "curves.png"}
         card = files["README.md"].read_text()
-        assert all(word in card for word in ("licence", "seed", "degrade train", "limit"))
+        assert all(word in card for word in ("Data", "CC BY-SA", "seed"))
+
+
+def test_the_shipped_degraders_card_says_how_to_make_it_again_and_what_it_cannot_do() -> None:
+    card = (ROOT / "degrade" / "weights" / "tiny-x4" / "README.md").read_text()
+    assert all(word in card for word in ("degrade train", "licence", "limit", "curves.png", "steps"))

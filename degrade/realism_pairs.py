@@ -1,0 +1,192 @@
+"""Pairs whose truth is known, real ones and recipe-made ones: does the degrader paint the LR that the HR really has?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from degrade.bands import high_pass
+from degrade.distances import correlation, crps, energy_score, psnr, rank_histogram, ssim
+from degrade.lr_statistics import Array, table_of
+from degrade.mix import DegradationMix
+from degrade.realism_sets import (
+    Crops,
+    ImagePool,
+    apply_drawn,
+    baselines,
+    clean_downsampling,
+    codes_of,
+    draw_seeds,
+    make,
+    make_baseline,
+    make_like,
+    to_tensors,
+)
+from degrade.realism_unpaired import Figures
+from degrade.recipe import Recipe
+from degrade.recipe_steps import Drawn
+from degrade.train_data import DataConfig, TrainingData
+
+SAMPLES = 8  # K, of each HR crop
+SCORED = 40  # crops of the real pairs, evenly from all, that samples are scored on
+CONTROL_RECIPES = ("real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic")
+CHANGES = ("log_noise", "log_sharpness", "blockiness")
+
+
+@dataclass(frozen=True)
+class KnownPairs:
+    """HR crops, their true LR, and for each another LR crop with the same degradation and another scene.
+
+    Attributes:
+        hr: (N, side * scale, side * scale, 3).
+        lr: (N, side, side, 3).
+        reference: (N, side, side, 3).
+        drawn: for recipe-made pairs the parameters, else empty.
+    """
+
+    hr: Crops
+    lr: Crops
+    reference: Crops
+    drawn: Sequence[Drawn] = ()
+
+
+def real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[KnownPairs, list[str]]:
+    """Crops of real pairs, side by side without overlap; the reference is another crop of the same LR image.
+
+    Exposure differences are undone and misaligned pairs left out, as in training.
+
+    Returns:
+        The pairs, and one sentence for each image that is not used.
+
+    Raises:
+        ValueError: no pair is large enough for two crops.
+    """
+    config = DataConfig(pairs=((str(hr_dir), str(lr_dir)),))
+    data = TrainingData(config, scale=scale, hr_crop=side * scale, batch_size=2, seed=0)
+    hr_crops, lr_crops, references = [], [], []
+    for hr, lr in data.pairs:
+        corners = [
+            (y, x) for y in range(0, lr.shape[0] - side + 1, side) for x in range(0, lr.shape[1] - side + 1, side)
+        ]
+        if len(corners) < 2:
+            continue
+        parts = [lr[y : y + side, x : x + side] for y, x in corners]
+        lr_crops += parts
+        references += [parts[(i + len(parts) // 2) % len(parts)] for i in range(len(parts))]
+        hr_crops += [hr[y * scale : (y + side) * scale, x * scale : (x + side) * scale] for y, x in corners]
+    if not lr_crops:
+        raise ValueError(f"no pair of {lr_dir} holds two crops of {side} px; use smaller crops")
+    return KnownPairs(np.stack(hr_crops), np.stack(lr_crops), np.stack(references)), data.left_out
+
+
+def recipe_pairs(pool: ImagePool, count: int, *, scale: int, side: int, seed: int) -> KnownPairs:
+    """Pairs made by classical recipes in turn, every one with another draw; the reference shows another scene."""
+    recipes = [Recipe.preset(name) for name in CONTROL_RECIPES]
+    seeds = draw_seeds("truth", seed, count)
+    drawn = [recipes[i % len(recipes)].draw(each, scale) for i, each in enumerate(seeds)]
+    hr = pool.crops(count, side * scale, seed + 101)
+    other = pool.crops(count, side * scale, seed + 202)[::-1]
+    return KnownPairs(hr, apply_drawn(hr, drawn), apply_drawn(other, drawn), drawn)
+
+
+def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
+    """Does the output follow the reference, where the truth is known?
+
+    Compared are *changes* against the clean downsampling of the same HR: plain values correlate by the scene alone.
+    ``ours_wrong`` was given the reference of another pair; what correlation is left there, the scene explains.
+
+    Returns:
+        For ``ours``, ``ours_wrong``, ``real_esrgan``, ``bicubic`` the correlation of each change with the truth's, and
+        the energy of the high band over the truth's.
+    """
+    assert mix.degrader is not None
+    codes = codes_of(pairs.reference, mix.degrader)
+    made = {
+        "ours": make_like(pairs.hr, mix, codes, seed),
+        "ours_wrong": make_like(pairs.hr, mix, codes.roll(len(codes) // 2, 0), seed),
+        **baselines(pairs.hr, mix.scale, seed),
+    }
+    clean = table_of(clean_downsampling(pairs.hr, mix.scale))
+    truth = _changes(pairs.lr, clean)
+    energy = _high_energy(pairs.lr)
+    figures: Figures = {}
+    for name, lr in made.items():
+        changes = _changes(lr, clean)
+        for key in CHANGES:
+            figures.setdefault(f"correlation_{key}", {})[name] = correlation(truth[key], changes[key])
+        figures.setdefault("high_band_energy_ratio", {})[name] = _high_energy(lr) / energy
+    return figures
+
+
+def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
+    """How well K random samples fit the true LR of real pairs, spread included.
+
+    Returns:
+        For ``ours_like`` (told the look by another crop of the same photograph), ``ours`` (looks drawn blindly),
+        ``real_esrgan`` (drawn blindly too) and ``bicubic`` (one sample, always the same): PSNR, SSIM and distance of
+        the high band for single samples, the mean of all and the best one; energy score, CRPS, and how far the ranks of
+        the truth are from even.
+    """
+    assert mix.degrader is not None
+    some = np.linspace(0, len(pairs.lr) - 1, min(SCORED, len(pairs.lr))).round().astype(int)
+    pairs = KnownPairs(pairs.hr[some], pairs.lr[some], pairs.reference[some])
+    codes = codes_of(pairs.reference, mix.degrader)
+    draws: dict[str, Callable[[int], Crops]] = {
+        "ours_like": lambda k: make_like(pairs.hr, mix, codes, seed * SAMPLES + k),
+        "ours": lambda k: make(pairs.hr, mix, seed * SAMPLES + k),
+        "real_esrgan": lambda k: make_baseline(pairs.hr, "real_esrgan", mix.scale, seed * SAMPLES + k),
+        "bicubic": lambda k: make_baseline(pairs.hr, "bicubic", mix.scale, seed * SAMPLES + k),
+    }
+    figures: Figures = {}
+    for name, draw in draws.items():
+        samples = np.stack([draw(k) for k in range(1 if name == "bicubic" else SAMPLES)], axis=1)
+        scores = [_scores(own, lr) for own, lr in zip(samples, pairs.lr, strict=True)]
+        for metric in scores[0]:
+            figures.setdefault(metric, {})[name] = float(np.mean([score[metric] for score in scores]))
+        if name != "bicubic":
+            rng = np.random.default_rng(seed)
+            each = [
+                rank_histogram(_band(own), _band(lr[None])[0], rng) for own, lr in zip(samples, pairs.lr, strict=True)
+            ]
+            ranks = np.mean(each, axis=0)
+            figures.setdefault("rank_unevenness", {})[name] = float(np.abs(ranks - 1 / len(ranks)).sum() / 2)
+    return figures
+
+
+def _changes(lr: Crops, clean: dict[str, Array]) -> dict[str, Array]:
+    table = table_of(lr)
+    return {
+        "log_noise": np.log(table["noise_sigma"] + 0.5) - np.log(clean["noise_sigma"] + 0.5),
+        "log_sharpness": table["log_sharpness"] - clean["log_sharpness"],
+        "blockiness": table["blockiness"] - clean["blockiness"],
+    }
+
+
+def _high_energy(crops: Crops) -> float:
+    return float(high_pass(to_tensors(crops)).square().mean())
+
+
+def _scores(samples: Crops, truth: Crops) -> dict[str, float]:
+    values = samples.astype(np.float64)
+    band, true_band = (_band(x) for x in (samples, truth[None]))
+    single = [psnr(sample, truth) for sample in values]
+    band_errors = np.abs(band - true_band).mean((1, 2, 3))
+    similarity = [ssim(sample, truth) for sample in samples]
+    return {
+        "psnr_single": float(np.mean(single)),
+        "psnr_best": max(single),
+        "psnr_of_mean": psnr(values.mean(0), truth),
+        "ssim_single": float(np.mean(similarity)),
+        "ssim_best": max(similarity),
+        "high_band_l1_single": float(band_errors.mean()),
+        "high_band_l1_best": float(band_errors.min()),
+        "high_band_l1_of_mean": float(np.abs(band.mean(0) - true_band[0]).mean()),
+        "energy_score": energy_score(values, truth.astype(np.float64)),
+        "crps": crps(values, truth.astype(np.float64)),
+    }
+
+
+def _band(crops: Crops) -> Array:
+    """High band in grey levels, (N, h, w, 3)."""
+    return np.asarray(high_pass(to_tensors(crops)).permute(0, 2, 3, 1).double().numpy() * 255)

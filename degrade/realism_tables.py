@@ -1,0 +1,191 @@
+"""What each figure of the realism report is called, and what it says, for people who take photographs."""
+
+from html import escape
+from typing import Any, NamedTuple
+
+COLUMNS = {
+    "real": "real",
+    "ours": "ours",
+    "ours_like": "ours, told the look",
+    "ours_wrong": "ours, wrong reference",
+    "real_esrgan": "Real-ESRGAN",
+    "bicubic": "bicubic",
+}
+
+
+class Table(NamedTuple):
+    """A table of the page.
+
+    Attributes:
+        section: of the report.
+        title: heading.
+        note: how to read it.
+        columns: sets shown, by name.
+        rows: metric and its label.
+    """
+
+    section: str
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, str], ...]
+
+
+ALL = ("real", "ours", "real_esrgan", "bicubic")
+MADE = ("ours", "real_esrgan", "bicubic")
+CONTROLLED = ("ours", "ours_wrong", "real_esrgan", "bicubic")
+CHANGES = (
+    ("correlation_log_noise", "noise, correlation of the change"),
+    ("correlation_log_sharpness", "sharpness, correlation of the change"),
+    ("correlation_blockiness", "JPEG blocks, correlation of the change"),
+    ("high_band_energy_ratio", "fine detail and grain, over the truth's (1 is right)"),
+)
+
+TABLES = (
+    Table(
+        "realism", "Distance to real images",
+        "Smaller is nearer. The real column compares real images with other real ones: nothing can do better. "
+        "Features are those of a small network that sees grain, blur and block edges, not objects.",
+        ALL,
+        (
+            ("kid", "KID (kernel distance of features)"),
+            ("kid_matched_scenes", "KID on crops whose scenes look alike"),
+            ("frechet", "Fréchet distance of features"),
+            ("spectrum_distance", "power spectrum, mean |log ratio|"),
+            ("w1_mean_in_real_sd", "blind measurements, mean distance in real spreads"),
+            ("classifier_accuracy", "classifier tells it from real (0.5 is guessing)"),
+            ("classifier_auc", "the same, area under ROC (0.5 is guessing)"),
+        ),
+    ),
+    Table(
+        "realism", "Blind measurements, one by one",
+        "Wasserstein-1 distance to the real images, in the unit of the measurement. Smaller is nearer.",
+        ALL,
+        (
+            ("w1_noise_sigma", "noise, grey levels"),
+            ("w1_noise_correlation_x", "grain, correlation sideways"),
+            ("w1_noise_correlation_y", "grain, correlation downwards"),
+            ("w1_noise_correlation_down", "grain, correlation along ↘"),
+            ("w1_noise_correlation_up", "grain, correlation along ↙"),
+            ("w1_chroma_noise_ratio", "colour noise over luma noise"),
+            ("w1_edge_width_px", "width of edges, px"),
+            ("w1_log_sharpness", "sharpness (log Laplacian)"),
+            ("w1_blockiness", "JPEG blocks (log ratio)"),
+            ("w1_ringing", "ringing beside edges"),
+            ("w1_clipped_share", "share of clipped pixels"),
+        ),
+    ),
+    Table(
+        "realism", "Variety",
+        "Recall and coverage: how much of the real variety is reached. Precision and density: how much of what is made "
+        "lies among the real images. Higher is better; slope: nearer to the real one is better.",
+        ALL,
+        (
+            ("precision", "precision (k = 3)"),
+            ("recall", "recall (k = 3)"),
+            ("density", "density (k = 5)"),
+            ("coverage", "coverage (k = 5)"),
+            ("spectrum_slope", "slope of the spectrum above half Nyquist"),
+        ),
+    ),
+    Table(
+        "diversity", "Where the variety comes from",
+        "The same HR crop degraded eight times. Standard deviations; of the fine band in grey levels.",
+        ALL,
+        (
+            ("spread_of_both", "spread of draws: noise and look"),
+            ("spread_of_noise_alone", "spread of draws: noise alone"),
+            ("spread_of_look_alone", "spread of draws: look alone"),
+            ("noise_spread_at_known_look", "noise alone, look of a recipe-made photograph (real: the recipe)"),
+            ("deviation_within_noise_sigma", "noise level, within draws of one HR"),
+            ("deviation_over_all_noise_sigma", "noise level, over all images"),
+            ("deviation_within_edge_width_px", "edge width, within draws of one HR"),
+            ("deviation_over_all_edge_width_px", "edge width, over all images"),
+            ("deviation_within_log_sharpness", "sharpness, within draws of one HR"),
+            ("deviation_over_all_log_sharpness", "sharpness, over all images"),
+            ("deviation_within_blockiness", "JPEG blocks, within draws of one HR"),
+            ("deviation_over_all_blockiness", "JPEG blocks, over all images"),
+        ),
+    ),
+    Table(
+        "control_recipes", "Does it follow a reference? Degradations made by recipes",
+        "Each output was made like another photograph with the same degradation. Compared is the change against clean "
+        "downsampling. The wrong reference and the baselines show how much of a correlation the scene alone gives.",
+        CONTROLLED, CHANGES,
+    ),
+    Table(
+        "control_pairs", "Does it follow a reference? Real pairs",
+        "The same on real pairs; the reference is another crop of the same photograph. Photographs of one camera look "
+        "much alike, so a wrong reference among them is hardly wrong.",
+        CONTROLLED, CHANGES,
+    ),
+    Table(
+        "pairs", "Against the true LR of real pairs",
+        "Eight samples of each. Told the look: the reference is another crop of the same photograph; the other columns "
+        "draw their looks blindly. Energy score and CRPS are lowest when the truth could be one of the samples.",
+        ("ours_like", "ours", "real_esrgan", "bicubic"),
+        (
+            ("psnr_single", "PSNR of a sample, dB"),
+            ("psnr_best", "PSNR of the best of 8, dB"),
+            ("psnr_of_mean", "PSNR of the mean of 8, dB"),
+            ("ssim_single", "SSIM of a sample"),
+            ("ssim_best", "SSIM of the best of 8"),
+            ("high_band_l1_single", "fine band, mean difference, grey levels"),
+            ("high_band_l1_best", "the same, best of 8"),
+            ("high_band_l1_of_mean", "the same, mean of 8"),
+            ("energy_score", "energy score, grey levels"),
+            ("crps", "CRPS, grey levels"),
+            ("rank_unevenness", "unevenness of the truth's ranks (0: spread is right)"),
+        ),
+    ),
+    Table(
+        "fidelity", "True to the HR",
+        "Against clean downsampling of the same HR. Smaller is better.",
+        MADE,
+        (
+            ("colour_shift_delta_e", "colour shift, mean ΔE"),
+            ("low_frequency_error", "low frequencies, mean difference in 1/255"),
+            ("shift_px", "shift, median, LR px"),
+        ),
+    ),
+    Table(
+        "fidelity_pairs", "True to the HR, on real pairs",
+        "The same; the real column is what real LR photographs themselves differ (their exposure already matched).",
+        ALL,
+        (
+            ("colour_shift_delta_e", "colour shift, mean ΔE"),
+            ("low_frequency_error", "low frequencies, mean difference in 1/255"),
+            ("shift_px", "shift, median, LR px"),
+        ),
+    ),
+)  # fmt: skip
+
+
+def table_html(table: Table, report: dict[str, Any]) -> str:
+    """One table, or nothing where the report has no such section."""
+    figures = report.get(table.section)
+    if not figures:
+        return ""
+    several = report["settings"]["seeds"] > 1
+    head = "".join(f"<th>{escape(COLUMNS[name])}</th>" for name in table.columns)
+    rows = []
+    for metric, label in table.rows:
+        if metric in figures:
+            cells = "".join(_cell(figures[metric].get(name), name, several) for name in table.columns)
+            rows.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
+    grid = f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f"<h3>{escape(table.title)}</h3><p>{escape(table.note)}</p><div class='scroll'>{grid}</div>"
+
+
+def number(value: float) -> str:
+    """Three digits that matter, without scientific notation, and a true minus sign."""
+    size = abs(value)
+    text = f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+    return text.replace("-", "−")
+
+
+def _cell(value: dict[str, float] | None, name: str, several: bool) -> str:
+    if value is None:
+        return '<td class="none">–</td>'
+    spread = f" <small>± {number(value['sd'])}</small>" if several else ""
+    return f'<td class="{name}">{number(value["mean"])}{spread}</td>'
