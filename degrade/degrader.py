@@ -14,6 +14,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from degrade.bands import high_pass
+from degrade.block_quantiser import BlockQuantiser
 from degrade.schedule import ResidualShiftScheduler
 from degrade.texture import TEXTURE_DIM, texture_statistics
 from degrade.unet import RADIUS, STRIDE, DegraderUNet, phase_planes
@@ -73,10 +74,11 @@ class DegradationEncoder(nn.Module):
 class RealisticDegrader(ModelMixin, ConfigMixin):
     """A residual-shifting diffusion model from clean downsampling to the degraded LR image.
 
-    ``x0 = b + g + s * (x_t - b)``: b is the clean (box) downsampling, the anchor of the chain; the network makes the
+    ``x0 = Q(b + g + s * (x_t - b))``: b is the clean (box) downsampling, the anchor of the chain; the network makes the
     residual g and the gate s of every pixel from (x_t / c_t, free noise, HR, b, 8x8 phase; t, code). Its last
     convolution is zero before training, so an untrained degrader is exactly the clean downsampler. The gate hands
     white noise of any local strength straight to the output; without it the first grain that is learned is striped.
+    Q is JPEG's block quantisation, as coarse as the code says (`BlockQuantiser`).
 
     The chain is ResShift's (arXiv 2307.12348) with its ends swapped, in LR pixels; the idea of a diffusion downsampler
     that learns beside an upsampler is Kim & Kim's (arXiv 2410.07663), its inside here is our own.
@@ -128,6 +130,7 @@ class RealisticDegrader(ModelMixin, ConfigMixin):
             nn.Conv2d(code_dim, embedding_dim, 1), nn.SiLU(), nn.Conv2d(embedding_dim, embedding_dim, 1)
         )
         self.unet = DegraderUNet(3 + 3 + 3 * scale**2 + 3 + 4, 6, widths, blocks, embedding_dim)
+        self.quantiser = BlockQuantiser(code_dim)
         self.bank = nn.Buffer(torch.zeros(bank_size, code_dim))
 
     @classmethod
@@ -259,7 +262,7 @@ class RealisticDegrader(ModelMixin, ConfigMixin):
             return self.unet(grid, F.silu(embedding))[..., :height, :width]
 
         residual, gate = run_in_tiles(network, *xt.shape[-2:], tile=tile).chunk(2, dim=1)
-        return anchor + residual + gate * (xt - anchor)
+        return self.quantiser(anchor + residual + gate * (xt - anchor), code)
 
     def encode(self, lr: Tensor) -> Tensor:
         """The code of each LR image: (B, 3, h, w) in [0, 1] -> (B, code_dim)."""

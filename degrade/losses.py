@@ -39,6 +39,19 @@ def low_frequency(sample: Tensor, target: Tensor) -> Tensor:
     return low_pass(sample - target).abs().mean((1, 2, 3))
 
 
+def compression(log_coarseness: Tensor, halved: Tensor, truth: Tensor) -> Tensor:
+    """Absolute error of what a code says about JPEG, where the truth is known; a scalar, 0 when it nowhere is.
+
+    Args:
+        log_coarseness: (B,), of `BlockQuantiser.strength`.
+        halved: (B,), likewise.
+        truth: (B, 2), both numbers; nan where unknown.
+    """
+    said = torch.stack([log_coarseness, halved], dim=1)
+    known = ~truth.isnan()
+    return (said - truth.nan_to_num()).abs().mul(known).sum() / known.sum().clamp(min=1)
+
+
 def kl_to_prior(mean: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mean, exp(logvar)) || N(0, I)), averaged over the numbers of the code; (B, D) -> (B,)."""
     return 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean(1)

@@ -68,6 +68,7 @@ class DegraderTrainConfig:
     low: float = 1.0
     code: float = 0.1
     encoder: float = 0.3
+    compression: float = 0.1
     kl: float = 2e-3
     adversarial: float = 0.05
     critic_start: float = 0.2  # share of the steps before the critic's gradient ramps up
@@ -171,7 +172,7 @@ def train_step(
     Args:
         models: trained in place.
         optimizers: of ``models``.
-        batch: hr, lr in [0, 1] and paired, as `TrainingData` makes them.
+        batch: hr and lr in [0, 1], paired, compression, as `TrainingData` makes them.
         config: weights of the terms.
         step: decides the learning rate and the critic's ramp.
         generator: all randomness of the step.
@@ -215,6 +216,7 @@ def train_step(
     terms["texture"] = (torch.stack(painted) - wanted).abs().mean()
     terms["low"] = losses.low_frequency(first, torch.where(paired.view(-1, 1, 1, 1), lr, clean)).mean()
     terms["encoder"] = _mean_where(paired, (foretold - truth).abs().mean(1))
+    terms["compression"] = losses.compression(*degrader.quantiser.strength(code), batch["compression"])
     terms["kl"] = losses.kl_to_prior(mean, logvar).mean()
     with autocast, frozen(degrader.encoder):
         terms["code"] = (degrader.encoder(file)[0].float() - code.detach()).abs().mean()
@@ -223,6 +225,7 @@ def train_step(
         + config.texture * terms["texture"]
         + config.low * terms["low"]
         + config.encoder * terms["encoder"]
+        + config.compression * terms["compression"]
         + config.kl * terms["kl"]
         + config.code * terms["code"]
     )

@@ -5,6 +5,7 @@ seen, with any number of loading processes. Its samples come in twos that share 
 serves as the other's reference, so the code must say how the image is degraded and cannot get by with what it shows.
 """
 
+import math
 import random
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from degrade.alignment import subpixel_shift
+from degrade.block_quantiser import NONE, coarseness_of_quality
 from degrade.images import is_flat, read_image
 from degrade.recipe import Recipe
+from degrade.recipe_steps import Drawn
 from degrade.sources import Source, list_pairs, list_sources
 from degrade.unet import STRIDE
 
@@ -105,13 +108,13 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         """The batch of one training step.
 
         Returns:
-            hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1], and paired (B,) bool:
-            False where lr is a real image of some other scene.
+            hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1]; paired (B,) bool, False
+            where lr is a real image of some other scene; compression (B, 2), see `compression_of`, nan where unknown.
         """
         rng = random.Random(f"{self.seed}/{step}")
         looks = [self._look(rng) for _ in range(self.batch_size // 2)]
-        hr, lr, paired = (torch.cat(parts) for parts in zip(*looks, strict=True))
-        return {"hr": hr, "lr": lr, "paired": paired}
+        hr, lr, paired, compression = (torch.cat(parts) for parts in zip(*looks, strict=True))
+        return {"hr": hr, "lr": lr, "paired": paired, "compression": compression}
 
     def real_lr_crops(self, per_image: int, size: int) -> Tensor:
         """Crops of every genuinely real LR image, for the bank of codes: (N, 3, size, size), or none: (0, 3, ...)."""
@@ -125,7 +128,9 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
                 crops.append(torch.nn.functional.pad(crop, (0, size - side, 0, size - side), mode="reflect"))
         return torch.cat(crops) if crops else torch.zeros(0, 3, size, size)
 
-    def _look(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
+    def _look(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Two samples with one degradation: hr, lr, paired, compression."""
+        unknown = torch.full((2, 2), float("nan"))
         kind = rng.choices(("recipe", "pair", "unpaired"), self.kind_weights)[0]
         if kind == "pair":
             hr_image, lr_image = rng.choice(self.pairs)
@@ -134,6 +139,7 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
                 torch.cat([hr for hr, _ in parts]),
                 torch.cat([lr for _, lr in parts]),
                 torch.ones(2, dtype=torch.bool),
+                unknown,
             )
         hr = torch.cat([self._hr_crop(rng) for _ in range(2)])
         if kind == "recipe":
@@ -141,10 +147,11 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             params = recipe.draw(rng.getrandbits(62), self.scale)
             with torch.no_grad():
                 lr = recipe.apply(hr, [params, params])
-            return hr, lr, torch.ones(2, dtype=torch.bool)
+            compression = torch.tensor(compression_of(params)).expand(2, 2)
+            return hr, lr, torch.ones(2, dtype=torch.bool), compression
         image = self._lr_image(rng.randrange(len(self.lr)))
         crops = [_crop(image, *_corner(rng, image, self.lr_crop, STRIDE), self.lr_crop) for _ in range(2)]
-        return hr, torch.cat([to_tensor(crop) for crop in crops]), torch.zeros(2, dtype=torch.bool)
+        return hr, torch.cat([to_tensor(crop) for crop in crops]), torch.zeros(2, dtype=torch.bool), unknown
 
     def _hr_crop(self, rng: random.Random) -> Tensor:
         for _ in range(FLAT_RETRIES):
@@ -203,6 +210,17 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             else:
                 usable.append((hr, match_brightness(lr, clean)))
         return usable
+
+
+def compression_of(params: Drawn) -> tuple[float, float]:
+    """What `BlockQuantiser.strength` should say of a recipe's LR: log coarseness and halved colour of its JPEG.
+
+    A JPEG counts only as the last step: a resize after it moves its blocks off the grid.
+    """
+    last = params["steps"][-1]
+    if last["op"] != "jpeg":
+        return math.log(NONE), 0.0
+    return math.log(coarseness_of_quality(last["quality"])), float(last["chroma"] != "4:4:4")
 
 
 def match_brightness(lr: Image, clean: Image) -> Image:

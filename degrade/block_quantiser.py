@@ -1,0 +1,142 @@
+"""BlockQuantiser: the blocks that JPEG leaves, as a layer whose strength a code decides.
+
+A convolution learns block edges slowly, and never learns that a block loses its fine detail as a whole. What JPEG does
+is known (ITU-T T.81): the cosine transform of every 8 x 8 block, divided by a table and rounded. So that is done here,
+and only what differs between images is learned: how coarse the table is, and whether colour is halved first.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCK = 8
+NONE = 0.01  # coarseness that counts as no compression; libjpeg's quality 99 is 0.02
+_LUMA = (
+    16, 11, 10, 16, 24, 40, 51, 61,
+    12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56,
+    14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77,
+    24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip - T.81, table K.1
+_CHROMA_CORNER = ((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56, 99), (47, 66, 99, 99))  # K.2; 99 elsewhere
+_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+
+
+class BlockQuantiser(nn.Module):
+    """JPEG's loss, made of a code: two numbers a sample.
+
+    Args:
+        code_dim: numbers in a code.
+        hidden: width of the layer that reads it.
+    """
+
+    def __init__(self, code_dim: int, hidden: int = 64) -> None:
+        super().__init__()
+        # 1x1 convolutions rather than Linear: bit for bit the same for one sample and for a batch.
+        self.read = nn.Sequential(nn.Conv2d(code_dim, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, 2, 1))
+        last = self.read[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.zeros_(last.weight)
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor([math.log(NONE), 0.0]))  # untrained, it changes nothing
+
+    def strength(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """What a code says about compression.
+
+        Args:
+            code: (B, code_dim).
+
+        Returns:
+            log of the coarseness (see `quantise_blocks`; log of `NONE` or less is none), and the share of halved
+            colour before it is clipped to 0..1; (B,) each.
+        """
+        log_coarseness, halved = self.read(code[:, :, None, None])[:, :, 0, 0].unbind(1)
+        return log_coarseness, halved
+
+    def forward(self, lr: Tensor, code: Tensor) -> Tensor:
+        """Quantise.
+
+        Args:
+            lr: (B, 3, h, w), range [-1, 1]; its corner is the corner of a block.
+            code: (B, code_dim).
+
+        Returns:
+            (B, 3, h, w). Straight-through in ``lr``; in ``code`` the gradient of the step size (LSQ, arXiv 1902.08153).
+        """
+        log_coarseness, halved = self.strength(code)
+        coarseness = log_coarseness.exp() - NONE
+        quantised = quantise_blocks(lr, coarseness.clamp(min=1e-3), halved.clamp(0, 1))
+        return torch.where((coarseness > 1e-3).view(-1, 1, 1, 1), quantised, lr)
+
+
+def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
+    """Quantise the block cosine transform of every image.
+
+    Args:
+        lr: (B, 3, h, w), range [-1, 1].
+        coarseness: (B,), factor on T.81's tables: 1 is libjpeg's quality 50, 2 is 25, 0.2 is 90.
+        halved: (B,), 0..1, how much of the colour passes through half resolution.
+
+    Returns:
+        (B, 3, h, w).
+    """
+    height, width = lr.shape[-2:]
+    padded = F.pad(lr, (0, -width % (2 * BLOCK), 0, -height % (2 * BLOCK)), mode="replicate")
+    to_ycbcr = torch.tensor(_TO_YCBCR, device=lr.device, dtype=torch.float64)
+    ycbcr = _turn(padded, to_ycbcr.to(lr.dtype))
+    luma, chroma = ycbcr[:, :1], ycbcr[:, 1:]
+    luma_table, chroma_table = (table.to(lr) * (2 / 255) for table in (luma_steps(), chroma_steps()))
+    luma = _quantised(luma, luma_table, coarseness)
+    half = F.interpolate(
+        _quantised(F.avg_pool2d(chroma, 2), chroma_table, coarseness), scale_factor=2.0, mode="bilinear"
+    )
+    whole = _quantised(chroma, chroma_table, coarseness)
+    share = halved.view(-1, 1, 1, 1)
+    ycbcr = torch.cat([luma, whole + share * (half - whole)], dim=1)
+    return _turn(ycbcr, torch.linalg.inv(to_ycbcr).to(lr.dtype))[..., :height, :width]
+
+
+def coarseness_of_quality(quality: float) -> float:
+    """Factor on T.81's tables that libjpeg takes for a quality of 1..100."""
+    return 50 / quality if quality < 50 else max(NONE, 2 - quality / 50)
+
+
+def luma_steps() -> Tensor:
+    """T.81's table K.1, (8, 8)."""
+    return torch.tensor(_LUMA, dtype=torch.float64).view(BLOCK, BLOCK)
+
+
+def chroma_steps() -> Tensor:
+    """T.81's table K.2, (8, 8)."""
+    table = torch.full((BLOCK, BLOCK), 99.0, dtype=torch.float64)
+    table[:4, :4] = torch.tensor(_CHROMA_CORNER)
+    return table
+
+
+def _quantised(planes: Tensor, table: Tensor, coarseness: Tensor) -> Tensor:
+    """Round the block cosine transform of (B, C, h, w) to multiples of table x coarseness."""
+    n, channels, height, width = planes.shape
+    basis = _cosine_basis().to(planes)
+    blocks = planes.view(n, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(3, 4)
+    step = table * coarseness.view(-1, 1, 1, 1, 1, 1)
+    multiples = (basis @ blocks @ basis.T) / step
+    rounded = multiples + (multiples.round() - multiples).detach()  # straight through
+    blocks = basis.T @ (rounded * step) @ basis
+    return blocks.transpose(3, 4).reshape(n, channels, height, width)
+
+
+def _cosine_basis() -> Tensor:
+    """Orthonormal DCT-II, (8, 8): rows are frequencies."""
+    k, x = torch.arange(BLOCK, dtype=torch.float64), torch.arange(BLOCK, dtype=torch.float64) + 0.5
+    basis = (2 / BLOCK) ** 0.5 * torch.cos(torch.pi / BLOCK * k[:, None] * x[None])
+    basis[0] /= 2**0.5
+    return basis
+
+
+def _turn(images: Tensor, matrix: Tensor) -> Tensor:
+    return torch.einsum("ij,bjhw->bihw", matrix, images)
