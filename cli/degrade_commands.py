@@ -147,10 +147,10 @@ def preview(out: Path, rows: int, **options: Any) -> None:
 @main.command()
 @click.option("--out", "-o", "--output", "--output-dir", "out", type=_PATH, required=True, metavar="DIR",
               help="Folder of the run.")  # fmt: skip
-@click.option("--preset", type=click.Choice(["ci", "tiny", "paper"]), default="tiny", show_default=True,
-              help="Size of the networks and the batch.")  # fmt: skip
+@click.option("--preset", type=click.Choice(["ci", "tiny", "fit", "paper"]),
+              help="Sizes and schedule.  [default: fit with --from and --lr-dir, else tiny]")  # fmt: skip
 @click.option("--hr-dir", "-i", "--input", "hr_dir", type=_EXISTING, metavar="PATH",
-              help="HR photographs, for recipes and unpaired LR.")  # fmt: skip
+              help="HR photographs, for recipes and unpaired LR.  [default: those of --lr-dir, reduced]")  # fmt: skip
 @click.option(
     "--recipe", "recipes", multiple=True, metavar="NAME|FILE", help="Classical recipe to learn from; repeatable."
 )
@@ -159,8 +159,8 @@ def preview(out: Path, rows: int, **options: Any) -> None:
 )
 @click.option("--lr-dir", "lr_dirs", type=_EXISTING, multiple=True, metavar="DIR",
               help="Real LR images without HR; repeatable.")  # fmt: skip
-@click.option("--weights", nargs=3, type=click.FloatRange(0), default=(0.5, 0.25, 0.25), show_default=True,
-              help="How often recipes, pairs and unpaired LR are drawn.")  # fmt: skip
+@click.option("--weights", nargs=3, type=click.FloatRange(0), metavar="R P U",
+              help="How often recipes, pairs and unpaired LR are drawn.  [default: the preset's]")  # fmt: skip
 @click.option("--max-hr-side", type=click.IntRange(0), default=3000, show_default=True, metavar="PX",
               help="Area-reduce longer HR photographs by 2 until they fit; 0 = never.")  # fmt: skip
 @click.option("--from", "start_from", default="", metavar="NAME|DIR", help="Degrader to go on from, such as tiny-x4.")
@@ -184,40 +184,44 @@ def preview(out: Path, rows: int, **options: Any) -> None:
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
 @friendly
 def train(
-    out: Path, preset: str, hr_dir: Path | None, recipes: tuple[str, ...], pairs: tuple[tuple[Path, Path], ...],
-    lr_dirs: tuple[Path, ...], weights: tuple[float, float, float], max_hr_side: int, device: str, mixed_precision: str,
-    dataloader_num_workers: int, log_every: int, sample_every: int, save_every: int, resume: bool, dry_run: bool,
-    **overrides: Any,
+    out: Path, preset: str | None, hr_dir: Path | None, recipes: tuple[str, ...], pairs: tuple[tuple[Path, Path], ...],
+    lr_dirs: tuple[Path, ...], weights: tuple[float, float, float] | None, max_hr_side: int, device: str,
+    mixed_precision: str, dataloader_num_workers: int, log_every: int, sample_every: int, save_every: int,
+    resume: bool, dry_run: bool, **overrides: Any,
 ) -> None:  # fmt: skip
     """Train a degrader from recipes, from real pairs, from real LR images without partners, or from all of them.
 
     \b
       degrade train --out runs/a --hr-dir photos --recipe real-esrgan
       degrade train --out runs/b --pairs my_hr my_lr
-      degrade train --out runs/c --hr-dir photos --lr-dir my_camera
+      degrade train --out runs/c --lr-dir my_camera --from tiny-x4
       degrade synth --hr-dir photos --out shards --degrader runs/c/degrader
     """  # noqa: D301 - click's mark for a block not to be rewrapped
     from dataclasses import asdict, replace
 
     from degrade.train import PRESETS, DataConfig, train
 
+    preset = preset or ("fit" if lr_dirs and overrides["start_from"] else "tiny")
+    start = PRESETS[preset]
     if lr_dirs and not (recipes or pairs):
-        recipes = ("real-esrgan", "bsrgan")
+        recipes = PRESETS["fit"].data.recipes
         click.echo(
-            "unpaired LR images cannot say how HR turns into LR; real-esrgan and bsrgan are added to teach it "
+            f"unpaired LR images cannot say how HR turns into LR; {' and '.join(recipes)} are added to teach it "
             "(--recipe chooses others)",
             err=True,
         )
+    if lr_dirs and not hr_dir:
+        click.echo("no --hr-dir: the images of --lr-dir, area-reduced by the scale, stand in for HR", err=True)
     data = DataConfig(
         hr_dir=str(hr_dir or ""),
         recipes=recipes,
         pairs=tuple((str(hr), str(lr)) for hr, lr in pairs),
         lr_dirs=tuple(map(str, lr_dirs)),
-        weights=weights,
+        weights=weights or start.data.weights,
         max_hr_side=max_hr_side,
     )
     given = {name: value for name, value in overrides.items() if value is not None}
-    config = replace(PRESETS[preset], data=data, **given)
+    config = replace(start, data=data, **given)
     if dry_run:
         click.echo(json.dumps(asdict(config), indent=2))
         return
@@ -307,7 +311,11 @@ def presets(show: str | None, schema: bool) -> None:
               help="Real pairs, for what only they tell.")  # fmt: skip
 @click.option("--degrader", "--model", "degrader", default="tiny-x4", show_default=True, metavar="NAME|DIR",
               help="Learned degrader: a shipped name, a folder, a hub id.")  # fmt: skip
+@click.option("--before", default="", metavar="NAME|DIR",
+              help="Another degrader to stand beside, such as the one that this was trained from.")  # fmt: skip
 @click.option("--reference-dir", type=_EXISTING, metavar="DIR", help="Take the looks from the photos in this folder.")
+@click.option("--score", "scores", multiple=True, metavar="NAME[=FILE]",
+              help="No-reference metric of pyiqa to add, such as piqe; FILE has its weights; repeatable.")  # fmt: skip
 @click.option("--codes", type=click.Choice(["bank", "real"]), default="bank", show_default=True,
               help="Looks from the degrader's bank, or from a half of --real-lr not compared with.")  # fmt: skip
 @click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True, help="HR side / LR side.")
@@ -329,6 +337,7 @@ def evaluate(out: Path, pairs: tuple[Path, Path] | None, reference_dir: Path | N
     \b
       degrade eval --real-lr my_camera --hr-dir photos --out report
       degrade eval --real-lr val/lr --hr-dir val/hr --pairs val/hr val/lr --out report
+      degrade eval --real-lr my_camera --hr-dir photos --degrader runs/c/degrader --before tiny-x4 --out report
     """  # noqa: D301 - click's mark for a block not to be rewrapped
     from degrade.realism import RealismConfig
     from degrade.realism import evaluate as write_report

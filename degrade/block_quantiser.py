@@ -12,16 +12,74 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BLOCK = 8
+BLOCK_DIM = 2 * (2 * BLOCK - 1)
+FLOOR = (0.5 / 255) ** 2  # of an energy in [0, 1]: half a grey level, below which nothing is visible
 NONE = 0.01  # coarseness that counts as no compression; libjpeg's quality 99 is 0.02
 _LUMA = (
-    16, 11, 10, 16, 24, 40, 51, 61,
-    12, 12, 14, 19, 26, 58, 60, 55,
-    14, 13, 16, 24, 40, 57, 69, 56,
-    14, 17, 22, 29, 51, 87, 80, 62,
-    18, 22, 37, 56, 68, 109, 103, 77,
-    24, 35, 55, 64, 81, 104, 113, 92,
-    49, 64, 78, 87, 103, 121, 120, 101,
-    72, 92, 95, 98, 112, 100, 103, 99,
+    16,
+    11,
+    10,
+    16,
+    24,
+    40,
+    51,
+    61,
+    12,
+    12,
+    14,
+    19,
+    26,
+    58,
+    60,
+    55,
+    14,
+    13,
+    16,
+    24,
+    40,
+    57,
+    69,
+    56,
+    14,
+    17,
+    22,
+    29,
+    51,
+    87,
+    80,
+    62,
+    18,
+    22,
+    37,
+    56,
+    68,
+    109,
+    103,
+    77,
+    24,
+    35,
+    55,
+    64,
+    81,
+    104,
+    113,
+    92,
+    49,
+    64,
+    78,
+    87,
+    103,
+    121,
+    120,
+    101,
+    72,
+    92,
+    95,
+    98,
+    112,
+    100,
+    103,
+    99,
 )  # fmt: skip - T.81, table K.1
 _CHROMA_CORNER = ((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56, 99), (47, 66, 99, 99))  # K.2; 99 elsewhere
 _TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
@@ -66,9 +124,10 @@ class BlockQuantiser(nn.Module):
             code: (B, code_dim).
 
         Returns:
-            (B, 3, h, w). Straight-through in ``lr``; in ``code`` the gradient of the step size (LSQ, arXiv 1902.08153).
+            (B, 3, h, w). Straight-through in ``lr``. No gradient reaches ``code`` from here: that of a step size is so
+            noisy that it drowned what recipes teach about it (measured); `strength` is trained by itself.
         """
-        log_coarseness, halved = self.strength(code)
+        log_coarseness, halved = (number.detach() for number in self.strength(code))
         coarseness = log_coarseness.exp() - NONE
         quantised = quantise_blocks(lr, coarseness.clamp(min=1e-3), halved.clamp(0, 1))
         return torch.where((coarseness > 1e-3).view(-1, 1, 1, 1), quantised, lr)
@@ -101,6 +160,23 @@ def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
     return _turn(ycbcr, torch.linalg.inv(to_ycbcr).to(lr.dtype))[..., :height, :width]
 
 
+def block_statistics(luma: Tensor) -> Tensor:
+    """Show JPEG's blocks: log energy of the block cosine transform, on the grid and against a grid half a block off.
+
+    Scenes, blur and noise do not care where blocks begin, so only blocks make the two grids differ.
+
+    Args:
+        luma: (B, 1, h, w), range [0, 1], sides of at least 16; its corner is the corner of a block.
+
+    Returns:
+        (B, BLOCK_DIM): for each diagonal of frequencies the mean log energy, then its difference between the grids.
+    """
+    height, width = (length // BLOCK * BLOCK for length in luma.shape[-2:])
+    on = _diagonals(luma[..., :height, :width])
+    off = _diagonals(luma[..., BLOCK // 2 : height - BLOCK // 2, BLOCK // 2 : width - BLOCK // 2])
+    return torch.cat([on, on - off], dim=1)
+
+
 def coarseness_of_quality(quality: float) -> float:
     """Factor on T.81's tables that libjpeg takes for a quality of 1..100."""
     return 50 / quality if quality < 50 else max(NONE, 2 - quality / 50)
@@ -118,19 +194,32 @@ def chroma_steps() -> Tensor:
     return table
 
 
+def _blocks(planes: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, h / 8, w / 8, 8, 8)."""
+    n, channels, height, width = planes.shape
+    return planes.reshape(n, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(3, 4)
+
+
+def _diagonals(luma: Tensor) -> Tensor:
+    """Mean log energy of the block cosine transform on each diagonal: (B, 1, h, w) -> (B, 15)."""
+    basis = cosine_basis().to(luma)
+    energy = ((basis @ _blocks(luma) @ basis.T) ** 2 + FLOOR).log().mean((1, 2, 3)).flatten(1)
+    diagonal = torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)[None]
+    members = F.one_hot(diagonal.flatten(), 2 * BLOCK - 1).to(luma)
+    return energy @ (members / members.sum(0))
+
+
 def _quantised(planes: Tensor, table: Tensor, coarseness: Tensor) -> Tensor:
     """Round the block cosine transform of (B, C, h, w) to multiples of table x coarseness."""
-    n, channels, height, width = planes.shape
-    basis = _cosine_basis().to(planes)
-    blocks = planes.view(n, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(3, 4)
+    basis, blocks = cosine_basis().to(planes), _blocks(planes)
     step = table * coarseness.view(-1, 1, 1, 1, 1, 1)
     multiples = (basis @ blocks @ basis.T) / step
     rounded = multiples + (multiples.round() - multiples).detach()  # straight through
     blocks = basis.T @ (rounded * step) @ basis
-    return blocks.transpose(3, 4).reshape(n, channels, height, width)
+    return blocks.transpose(3, 4).reshape(planes.shape)
 
 
-def _cosine_basis() -> Tensor:
+def cosine_basis() -> Tensor:
     """Orthonormal DCT-II, (8, 8): rows are frequencies."""
     k, x = torch.arange(BLOCK, dtype=torch.float64), torch.arange(BLOCK, dtype=torch.float64) + 0.5
     basis = (2 / BLOCK) ** 0.5 * torch.cos(torch.pi / BLOCK * k[:, None] * x[None])

@@ -14,9 +14,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from degrade.bands import high_pass
-from degrade.block_quantiser import BlockQuantiser
+from degrade.block_quantiser import BLOCK_DIM, BlockQuantiser, block_statistics
 from degrade.schedule import ResidualShiftScheduler
-from degrade.texture import TEXTURE_DIM, texture_statistics
+from degrade.texture import TEXTURE_DIM, luma_chroma, texture_statistics
 from degrade.unet import RADIUS, STRIDE, DegraderUNet, phase_planes
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
@@ -49,7 +49,7 @@ class DegradationEncoder(nn.Module):
             nn.SiLU(),
         )
         self.head = nn.Sequential(
-            nn.Linear(2 * third + TEXTURE_DIM, 2 * third), nn.SiLU(), nn.Linear(2 * third, 2 * code_dim)
+            nn.Linear(2 * third + TEXTURE_DIM + BLOCK_DIM, 2 * third), nn.SiLU(), nn.Linear(2 * third, 2 * code_dim)
         )
 
     def forward(self, lr: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,11 +63,13 @@ class DegradationEncoder(nn.Module):
         """
         phase = phase_planes(*lr.shape[-2:], device=lr.device, dtype=lr.dtype).expand(len(lr), -1, -1, -1)
         features = self.features(torch.cat([lr, 8 * high_pass(lr), phase], dim=1))
-        # The spread over the image is what noise changes; the mean alone would mostly tell the scene. The measured
-        # texture is handed over as it is: logarithms of energies are what a small network is slowest to learn.
+        # The spread over the image is what noise changes; the mean alone would mostly tell the scene. Measured texture
+        # and blocks are handed over as they are: logarithms of energies are what a small network is slowest to learn.
         spread = (features.var((2, 3)) + 1e-6).sqrt()
-        texture = texture_statistics((lr.float() + 1) / 2) / 4 + 1.5
-        mean, logvar = self.head(torch.cat([features.mean((2, 3)), spread, texture], dim=1)).chunk(2, dim=1)
+        public = (lr.float() + 1) / 2
+        texture = texture_statistics(public) / 4 + 1.5
+        blocks = block_statistics(luma_chroma(public)[:, :1]) / 4
+        mean, logvar = self.head(torch.cat([features.mean((2, 3)), spread, texture, blocks], dim=1)).chunk(2, dim=1)
         return mean, logvar.clamp(-8, 4)
 
 
@@ -151,9 +153,13 @@ class RealisticDegrader(ModelMixin, ConfigMixin):
         if not on_hub and not (folder / kwargs.get("subfolder", "") / "config.json").is_file():
             raise ValueError(f"no degrader {str(name)!r}: {folder} has no config.json; {cls._choices()}")
         try:
-            return super().from_pretrained(str(name if on_hub else folder), **{**kwargs, "use_safetensors": True})
+            degrader = super().from_pretrained(str(name if on_hub else folder), **{**kwargs, "use_safetensors": True})
         except OSError as err:
             raise ValueError(f"no degrader {str(name)!r} could be loaded ({err}); {cls._choices()}") from err
+        for parameter in degrader.parameters():
+            # Tensors mapped from a file lie where the file has them, and some sums on a CPU depend on the alignment.
+            parameter.data = parameter.data.clone()
+        return degrader
 
     @staticmethod
     def _choices() -> str:

@@ -134,6 +134,23 @@ def rank_histogram(samples: Array, truth: Array, rng: np.random.Generator) -> Ar
     return np.bincount(rank.ravel(), minlength=len(samples) + 1) / rank.size
 
 
+def akld(sample: Array, truth: Array, sigma_px: float = 3.0) -> float:
+    """Divergence of the local strength of noise, after DANet's average KL divergence (Yue et al., ECCV 2020).
+
+    Both images' residuals are taken for zero-mean normal noise whose variance is the local mean of their squares (a
+    Gaussian window); the mean over pixels of KL(truth || sample), 0 when the noise is as strong in the same places.
+
+    Args:
+        sample: (h, w, 3) residual of a made LR image against its clean downsampling, grey levels.
+        truth: that of the real LR image.
+        sigma_px: width of the window.
+    """
+    rounding = 1 / 12  # no noise is less than the rounding's
+    made, real = (cv2.GaussianBlur(np.square(each), (0, 0), sigma_px) + rounding for each in (sample, truth))
+    ratio = real / made
+    return float((0.5 * (ratio - 1 - np.log(ratio))).mean())
+
+
 def psnr(a: ArrayLike, b: ArrayLike) -> float:
     """Peak signal-to-noise ratio of images in grey levels, dB; 100 for equal ones."""
     error = float(((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2).mean())

@@ -40,7 +40,7 @@ def low_frequency(sample: Tensor, target: Tensor) -> Tensor:
 
 
 def compression(log_coarseness: Tensor, halved: Tensor, truth: Tensor) -> Tensor:
-    """Absolute error of what a code says about JPEG, where the truth is known; a scalar, 0 when it nowhere is.
+    """Squared error of what a code says about JPEG, where the truth is known; a scalar, 0 when it nowhere is.
 
     Args:
         log_coarseness: (B,), of `BlockQuantiser.strength`.
@@ -49,7 +49,7 @@ def compression(log_coarseness: Tensor, halved: Tensor, truth: Tensor) -> Tensor
     """
     said = torch.stack([log_coarseness, halved], dim=1)
     known = ~truth.isnan()
-    return (said - truth.nan_to_num()).abs().mul(known).sum() / known.sum().clamp(min=1)
+    return (said - truth.nan_to_num()).square().mul(known).sum() / known.sum().clamp(min=1)
 
 
 def kl_to_prior(mean: Tensor, logvar: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """Blind measurements of one LR image: how noisy, blurred, blocky, sharpened it is, with nothing to compare it to.
 
 They are deliberately not the numbers that training optimises (degrade/texture.py): a degrader is judged by other eyes.
-numpy and OpenCV only.
 """
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from degrade.block_quantiser import coarseness_of_quality, cosine_basis, luma_steps
 
 Array = NDArray[np.float64]
 
@@ -18,6 +19,7 @@ EDGE_SHARE = 0.02  # strongest steps of an image that count as edges
 FLAT_SHARE = 0.25  # smoothest patches of an image that count as flat
 REACH = 5  # pixels to either side of an edge that are looked at
 SPECTRUM_BINS = 20
+COMB = 0.35  # of `jpeg_quality`'s fit, 1 for a perfect comb and 0 for none
 
 STATISTICS = (
     "noise_sigma",
@@ -29,6 +31,7 @@ STATISTICS = (
     "edge_width_px",
     "log_sharpness",
     "blockiness",
+    "jpeg_loss",
     "ringing",
     "clipped_share",
 )
@@ -49,6 +52,7 @@ def lr_statistics(image: NDArray[np.uint8]) -> dict[str, float]:
         - ``edge_width_px``: see `edge_profile`.
         - ``log_sharpness``: natural log of the mean absolute Laplacian of luma plus one.
         - ``blockiness``: see `blockiness`.
+        - ``jpeg_loss``: 100 less the JPEG quality that `jpeg_quality` finds; 0 without.
         - ``ringing``: see `edge_profile`.
         - ``clipped_share``: share of pixels with a channel at 0 or 255.
     """
@@ -64,6 +68,7 @@ def lr_statistics(image: NDArray[np.uint8]) -> dict[str, float]:
         "edge_width_px": width,
         "log_sharpness": float(np.log(np.abs(cv2.Laplacian(luma, cv2.CV_64F)).mean() + 1)),
         "blockiness": blockiness(luma),
+        "jpeg_loss": 100.0 - jpeg_quality(luma),
         "ringing": ringing,
         "clipped_share": float(((image == 0) | (image == 255)).any(axis=2).mean()),
     }
@@ -121,6 +126,28 @@ def blockiness(luma: Array) -> float:
         border = np.arange(len(step)) % BLOCK == BLOCK - 1
         ratios.append(np.log(step[border].mean() / step[~border].mean()))
     return float(np.mean(ratios))
+
+
+def jpeg_quality(luma: Array) -> float:
+    """Quality of the JPEG that an image was last decoded from, by the comb of its block transform; 100 without one.
+
+    A decoder's coefficients stand at multiples of the steps of its table, give or take the rounding of the pixels. For
+    every quality the mean of cos(2 pi coefficient / step), over coefficients that are not zero, says how well they
+    do; steps as fine as the rounding cannot be told. The coarsest quality whose comb fits nearly as well as the best
+    one is taken, since a comb fits every finer one that divides it.
+    """
+    rows, columns = (length // BLOCK for length in luma.shape)
+    blocks = luma[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3) - 128
+    coefficients = (_COSINES @ blocks @ _COSINES.T).reshape(-1, BLOCK * BLOCK).astype(np.float32)
+    fits = np.zeros(len(_QUALITIES))
+    for number, steps in enumerate(_TABLES):
+        telling = (np.abs(coefficients) > steps / 2) & (steps >= 4)  # the DC step too: its multiples are as sharp
+        if telling.sum() >= 16:
+            turns = coefficients[telling] / np.broadcast_to(steps, coefficients.shape)[telling]
+            fits[number] = np.cos(2 * np.pi * turns).mean()
+    if fits.max() < COMB:
+        return 100.0
+    return float(_QUALITIES[np.argmax(fits >= max(COMB, 0.9 * fits.max()))])
 
 
 def edge_profile(luma: Array) -> tuple[float, float]:
@@ -204,3 +231,9 @@ def _white_correlation() -> dict[str, float]:
 
 
 _WHITE = _white_correlation()
+_COSINES = cosine_basis().numpy()
+_QUALITIES = np.arange(10, 97)
+_TABLES = [
+    np.clip((luma_steps().numpy() * coarseness_of_quality(float(quality))).round(), 1, 255).ravel().astype(np.float32)
+    for quality in _QUALITIES
+]

@@ -20,13 +20,16 @@ from degrade.degrader import RealisticDegrader
 from degrade.job import reference_codes
 from degrade.lr_features import LrFeatures
 from degrade.mix import DegradationMix, fingerprint
-from degrade.realism_diversity import diversity, noise_spread_at_known_look
+from degrade.realism_diversity import diversity, known_spreads
 from degrade.realism_fidelity import fidelity, fidelity_of_pairs
+from degrade.realism_hiding import hiding
 from degrade.realism_page import Evidence, write_page
 from degrade.realism_pairs import KnownPairs, control, real_pairs, recipe_pairs, score_pairs
+from degrade.realism_scores import Scorer, load_scorers, score_distances
 from degrade.realism_sets import (
     CropSets,
     ImagePool,
+    baselines,
     clean_downsampling,
     codes_of,
     gather,
@@ -54,6 +57,7 @@ class RealismConfig:
         hr_dir: HR images: folder, text list, or shards.
         pairs: folders (hr, lr) of real pairs, or None.
         degrader: shipped name, folder or hub id.
+        before: another degrader to stand beside, such as the one that ours was trained from; "" for none.
         reference_dir: take our looks from these photographs; "" for not.
         codes: "bank" draws our looks from the degrader's bank, "real" takes them from the half of the real images that
             is not measured against.
@@ -63,12 +67,14 @@ class RealismConfig:
         seeds: repetitions, each with other halves, crops and draws.
         steps: network calls of the degrader.
         max_hr_side: longer HR images are area-reduced by 2 until they fit; 0 = never.
+        scores: no-reference metrics of pyiqa to compare too, ``NAME`` or ``NAME=FILE``.
     """
 
     real_lr: Path
     hr_dir: Path
     pairs: tuple[Path, Path] | None = None
     degrader: str = "tiny-x4"
+    before: str = ""
     reference_dir: str = ""
     codes: str = "bank"
     scale: int = 4
@@ -77,6 +83,7 @@ class RealismConfig:
     seeds: int = 3
     steps: int = 1
     max_hr_side: int = 3000
+    scores: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -97,7 +104,11 @@ def evaluate(
         ValueError: images, sizes or names do not fit.
     """
     started = time.monotonic()
-    mix = _mix(config)
+    _check(config)
+    learned = {"ours": _mix(config, config.degrader)}
+    if config.before:
+        learned["before"] = _mix(config, config.before)
+    mix = learned["ours"]
     assert mix.degrader is not None
     side, scale = config.crop_size, config.scale
     real = ImagePool.open(list_lr(config.real_lr), min_side=side)
@@ -107,14 +118,15 @@ def evaluate(
     if config.pairs is not None:
         pairs, pairs_left_out = real_pairs(*config.pairs, scale=scale, side=side)
         left_out += pairs_left_out
-    features = LrFeatures.shipped()
+    features, scorers = LrFeatures.shipped(), load_scorers(config.scores)
     runs: list[dict[str, Figures]] = []
     evidence: Evidence | None = None
     for seed in range(config.seeds):
         progress(f"seed {seed + 1} of {config.seeds}: making {config.crops} crops of each kind")
-        sets = gather(real, hr, mix, count=config.crops, side=side, seed=seed, codes_from_real=config.codes == "real")
+        from_real = config.codes == "real"
+        sets = gather(real, hr, learned, count=config.crops, side=side, seed=seed, codes_from_real=from_real)
         progress(f"seed {seed + 1} of {config.seeds}: measuring")
-        runs.append(_measure(sets, hr, pairs, mix, features, config, seed))
+        runs.append(_measure(sets, hr, pairs, mix, features, scorers, config, seed))
         evidence = evidence or _evidence(sets, pairs, mix)
     assert evidence is not None
     report: dict[str, Any] = {
@@ -136,7 +148,7 @@ def evaluate(
     return report
 
 
-def _mix(config: RealismConfig) -> DegradationMix:
+def _check(config: RealismConfig) -> None:
     if config.codes not in ("bank", "real"):
         raise ValueError(f"codes {config.codes!r} is unknown; use 'bank' or 'real'")
     if config.codes == "real" and config.reference_dir:
@@ -145,7 +157,10 @@ def _mix(config: RealismConfig) -> DegradationMix:
         raise ValueError(f"crop size {config.crop_size} does not fit JPEG blocks; use a multiple of 8, at least 32")
     if config.crops < 16:
         raise ValueError(f"{config.crops} crops are too few for any distance; use at least 16, better 200")
-    degrader = RealisticDegrader.from_pretrained(config.degrader).eval().requires_grad_(False)
+
+
+def _mix(config: RealismConfig, name: str) -> DegradationMix:
+    degrader = RealisticDegrader.from_pretrained(name).eval().requires_grad_(False)
     codes = None
     if config.reference_dir:
         codes = torch.tensor(reference_codes(degrader, Path(config.reference_dir)))
@@ -154,18 +169,23 @@ def _mix(config: RealismConfig) -> DegradationMix:
 
 def _measure(
     sets: CropSets, hr: ImagePool, pairs: KnownPairs | None, mix: DegradationMix, features: LrFeatures,
-    config: RealismConfig, seed: int,
+    scorers: dict[str, Scorer], config: RealismConfig, seed: int,
 ) -> dict[str, Figures]:  # fmt: skip
     """All figures of one seed, by section of the report."""
     made_of_hr = {name: crops for name, crops in sets.made.items() if name != "real"}
     known = recipe_pairs(hr, max(16, config.crops // 2), scale=config.scale, side=config.crop_size, seed=seed)
     sections = {
-        "realism": compare_sets(sets, features, scale=config.scale, seed=seed),
-        "diversity": diversity(sets, mix, seed=seed) | noise_spread_at_known_look(known, mix, seed=seed),
+        "realism": compare_sets(sets, features, scale=config.scale, seed=seed) | score_distances(sets, scorers),
+        "diversity": diversity(sets, mix, seed=seed) | known_spreads(known, mix, seed=seed),
         "control_recipes": control(known, mix, seed=seed),
         "fidelity": fidelity(sets.hr, made_of_hr, config.scale),
     }
-    if pairs is not None:
+    if pairs is None:
+        sections["hiding"] = hiding(sets.hr, made_of_hr, config.scale, seed=seed)
+    else:
+        like = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
+        of_pairs = {"real": pairs.lr, "ours": like, **baselines(pairs.hr, config.scale, seed)}
+        sections["hiding"] = hiding(pairs.hr, of_pairs, config.scale, seed=seed)
         sections["pairs"] = score_pairs(pairs, mix, seed=seed)
         sections["control_pairs"] = control(pairs, mix, seed=seed)
         sections["fidelity_pairs"] = fidelity_of_pairs(pairs, mix, seed=seed)
@@ -174,15 +194,14 @@ def _measure(
 
 def _evidence(sets: CropSets, pairs: KnownPairs | None, mix: DegradationMix) -> Evidence:
     """What the page shows of one seed: its sets, their codes, and a contact sheet."""
-    assert mix.degrader is not None
     crops = {"real": sets.real} | {name: made for name, made in sets.made.items() if name != "real"}
-    codes = {name: codes_of(part, mix.degrader).double().numpy() for name, part in crops.items()}
+    codes = {name: codes_of(part, mix).double().numpy() for name, part in crops.items()}
     hr, lr, reference = (pairs.hr, pairs.lr, pairs.reference) if pairs else (sets.hr, None, None)
     shown = np.linspace(0, len(hr) - 1, min(SHEET_ROWS, len(hr))).round().astype(int)
     columns = {"HR": hr[shown], "clean": clean_downsampling(hr[shown], mix.scale)}
     if lr is not None and reference is not None:
         columns["real"] = lr[shown]
-        columns["ours, told the look"] = make_like(hr[shown], mix, codes_of(reference[shown], mix.degrader), seed=0)
+        columns["ours, told the look"] = make_like(hr[shown], mix, codes_of(reference[shown], mix), seed=0)
     for draw in range(2 if pairs else 3):
         columns[f"ours, draw {draw + 1}"] = make(hr[shown], mix, seed=draw)
     columns["Real-ESRGAN"] = make_baseline(hr[shown], "real_esrgan", mix.scale, seed=0)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-COLOURS = {"real": "#8b8d91", "ours": "#1d5fa8", "real_esrgan": "#c8641b", "bicubic": "#3f8f63"}
-LABELS = {"real": "real", "ours": "ours", "real_esrgan": "Real-ESRGAN", "bicubic": "bicubic"}
+COLOURS = {"real": "#8b8d91", "ours": "#1d5fa8", "before": "#8f6fc0", "real_esrgan": "#c8641b", "bicubic": "#3f8f63"}
+LABELS = {"real": "real", "ours": "ours", "before": "before", "real_esrgan": "Real-ESRGAN", "bicubic": "bicubic"}
 
 _WIDTH, _HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 292, 8, 128

@@ -58,18 +58,32 @@ def diversity(sets: CropSets, mix: DegradationMix, *, seed: int) -> Figures:
     return figures
 
 
-def noise_spread_at_known_look(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
-    """Spread of repeated draws of one look: of the recipe with new noise, and of ours like its LR.
+def known_spreads(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
+    """Spread of draws whose truth is known: the recipe's (``real``), and ``ours`` told the same looks by references.
 
     Returns:
-        Root-mean-square standard deviation of the high band in grey levels for ``real`` (the recipe) and ``ours``.
+        Root-mean-square standard deviation of the high band in grey levels: ``known_spread_of_noise`` over draws of
+        the noise of one look, ``known_spread_of_look`` over different looks of one HR.
     """
-    assert mix.degrader is not None
     hr, drawn = pairs.hr[:CROPS], pairs.drawn[:CROPS]
-    codes = codes_of(pairs.reference[:CROPS], mix.degrader)
-    truth = [apply_drawn(hr, [_with_noise(look, k) for look in drawn]) for k in range(SAMPLES)]
-    ours = [make_like(hr, mix, codes, seed * SAMPLES + k) for k in range(SAMPLES)]
-    return {"noise_spread_at_known_look": {"real": spread(truth), "ours": spread(ours)}}
+    codes = codes_of(pairs.reference, mix)
+    noise = {
+        "real": [apply_drawn(hr, [_with_noise(look, k) for look in drawn]) for k in range(SAMPLES)],
+        "ours": [make_like(hr, mix, codes[:CROPS], seed * SAMPLES + k) for k in range(SAMPLES)],
+    }
+    # the looks of the next pair, of the one after it, ...: each HR crop meets SAMPLES of them
+    look = {
+        "real": [apply_drawn(hr, _turned(pairs.drawn, k)[:CROPS]) for k in range(SAMPLES)],
+        "ours": [make_like(hr, mix, codes.roll(-k, 0)[:CROPS], seed) for k in range(SAMPLES)],
+    }
+    return {
+        "known_spread_of_noise": {name: spread(draws) for name, draws in noise.items()},
+        "known_spread_of_look": {name: spread(draws) for name, draws in look.items()},
+    }
+
+
+def _turned(drawn: Sequence[Drawn], by: int) -> Sequence[Drawn]:
+    return [*drawn[by:], *drawn[:by]]
 
 
 def spread(samples: Sequence[Crops]) -> float:

@@ -16,7 +16,7 @@ from degrade.lr_statistics import radial_spectrum, spectrum_frequencies, table_o
 from degrade.realism_charts import LABELS, histogram, legend, principal_axes, scatter, spectra
 from degrade.realism_sets import CropSets
 from degrade.realism_style import CSS, SCRIPT
-from degrade.realism_tables import TABLES, number, table_html
+from degrade.realism_tables import number, table_html, tables_of
 from degrade.shards import write_atomic
 
 HISTOGRAMS = {
@@ -26,6 +26,7 @@ HISTOGRAMS = {
     "edge_width_px": "Width of edges, px",
     "log_sharpness": "Sharpness",
     "blockiness": "JPEG blocks (0 is none)",
+    "jpeg_loss": "100 less JPEG quality, estimated (0 is none)",
     "ringing": "Ringing beside edges",
     "clipped_share": "Share of clipped pixels",
 }
@@ -78,7 +79,9 @@ def write_page(report: dict[str, Any], evidence: Evidence, path: Path) -> None:
             legend(SETS) + _histograms(report, evidence.sets),
         ),
         _section("Spectra and looks", "", _spectra_and_codes(evidence)),
-        _section("All figures", _figures_note(settings), "".join(table_html(table, report) for table in TABLES)),
+        _section(
+            "All figures", _figures_note(settings), "".join(table_html(table, report) for table in tables_of(report))
+        ),
         _section("How this was measured", "", _method(report)),
     ]
     head = f"<meta charset='utf-8'><title>Realism report: {escape(name)}</title><style>{CSS}</style>"
@@ -120,7 +123,8 @@ def _tiles(report: dict[str, Any]) -> str:
         return float(figures[name]["mean"])
 
     def baselines(figures: dict[str, Any]) -> str:
-        return f"Real-ESRGAN {number(mean(figures, 'real_esrgan'))}, bicubic {number(mean(figures, 'bicubic'))}"
+        before = f"before {number(mean(figures, 'before'))}, " if "before" in figures else ""
+        return f"{before}Real-ESRGAN {number(mean(figures, 'real_esrgan'))}, bicubic {number(mean(figures, 'bicubic'))}"
 
     accuracy, blind = realism["classifier_accuracy"], realism["w1_mean_in_real_sd"]
     colour = fidelity["colour_shift_delta_e"]
@@ -184,7 +188,9 @@ def _histograms(report: dict[str, Any], sets: CropSets) -> str:
     panels = []
     for key, title in HISTOGRAMS.items():
         figures = report["realism"][f"w1_{key}"]
-        distances = ", ".join(f"{label} {number(figures[name]['mean'])}" for name, label in LABELS.items())
+        distances = ", ".join(
+            f"{label} {number(figures[name]['mean'])}" for name, label in LABELS.items() if name in figures
+        )
         chart = histogram({name: table[key] for name, table in tables.items()}, f"{title}: {distances}")
         panels.append(
             f"<figure><figcaption><b>{escape(title)}</b></figcaption>{chart}<small>W1: {distances}</small></figure>"
@@ -234,8 +240,7 @@ def _method(report: dict[str, Any]) -> str:
         "only within its row.",
         "The classifier is a small network that sees the fine band only, trained on one half of the images and tried "
         "on the other.",
-        "Not measured here: whether an upsampler trained on these images reads detail hidden in them (that needs the "
-        "upsampler), and no-reference scores, whose weights must be downloaded.",
+        *([] if settings["scores"] else ["No-reference scores were not asked for (--score)."]),
         *(f"Left out: {line}" for line in report["left_out"]),
     ]
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from degrade.bands import high_pass
-from degrade.distances import correlation, crps, energy_score, psnr, rank_histogram, ssim
+from degrade.distances import akld, correlation, crps, energy_score, psnr, rank_histogram, ssim
 from degrade.lr_statistics import Array, table_of
 from degrade.mix import DegradationMix
 from degrade.realism_sets import (
@@ -100,8 +100,7 @@ def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
         For ``ours``, ``ours_wrong``, ``real_esrgan``, ``bicubic`` the correlation of each change with the truth's, and
         the energy of the high band over the truth's.
     """
-    assert mix.degrader is not None
-    codes = codes_of(pairs.reference, mix.degrader)
+    codes = codes_of(pairs.reference, mix)
     made = {
         "ours": make_like(pairs.hr, mix, codes, seed),
         "ours_wrong": make_like(pairs.hr, mix, codes.roll(len(codes) // 2, 0), seed),
@@ -125,23 +124,23 @@ def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures
     Returns:
         For ``ours_like`` (told the look by another crop of the same photograph), ``ours`` (looks drawn blindly),
         ``real_esrgan`` (drawn blindly too) and ``bicubic`` (one sample, always the same): PSNR, SSIM and distance of
-        the high band for single samples, the mean of all and the best one; energy score, CRPS, and how far the ranks of
-        the truth are from even.
+        the high band for single samples, the mean of all and the best one; AKLD of what the degradation adds to the
+        high band; energy score, CRPS, and how far the ranks of the truth are from even.
     """
-    assert mix.degrader is not None
     some = np.linspace(0, len(pairs.lr) - 1, min(SCORED, len(pairs.lr))).round().astype(int)
     pairs = KnownPairs(pairs.hr[some], pairs.lr[some], pairs.reference[some])
-    codes = codes_of(pairs.reference, mix.degrader)
+    codes = codes_of(pairs.reference, mix)
     draws: dict[str, Callable[[int], Crops]] = {
         "ours_like": lambda k: make_like(pairs.hr, mix, codes, seed * SAMPLES + k),
         "ours": lambda k: make(pairs.hr, mix, seed * SAMPLES + k),
         "real_esrgan": lambda k: make_baseline(pairs.hr, "real_esrgan", mix.scale, seed * SAMPLES + k),
         "bicubic": lambda k: make_baseline(pairs.hr, "bicubic", mix.scale, seed * SAMPLES + k),
     }
+    clean = clean_downsampling(pairs.hr, mix.scale)
     figures: Figures = {}
     for name, draw in draws.items():
         samples = np.stack([draw(k) for k in range(1 if name == "bicubic" else SAMPLES)], axis=1)
-        scores = [_scores(own, lr) for own, lr in zip(samples, pairs.lr, strict=True)]
+        scores = [_scores(*each) for each in zip(samples, pairs.lr, clean, strict=True)]
         for metric in scores[0]:
             figures.setdefault(metric, {})[name] = float(np.mean([score[metric] for score in scores]))
         if name != "bicubic":
@@ -167,9 +166,9 @@ def _high_energy(crops: Crops) -> float:
     return float(high_pass(to_tensors(crops)).square().mean())
 
 
-def _scores(samples: Crops, truth: Crops) -> dict[str, float]:
+def _scores(samples: Crops, truth: Crops, clean: Crops) -> dict[str, float]:
     values = samples.astype(np.float64)
-    band, true_band = (_band(x) for x in (samples, truth[None]))
+    band, true_band, clean_band = (_band(x) for x in (samples, truth[None], clean[None]))
     single = [psnr(sample, truth) for sample in values]
     band_errors = np.abs(band - true_band).mean((1, 2, 3))
     similarity = [ssim(sample, truth) for sample in samples]
@@ -182,6 +181,7 @@ def _scores(samples: Crops, truth: Crops) -> dict[str, float]:
         "high_band_l1_single": float(band_errors.mean()),
         "high_band_l1_best": float(band_errors.min()),
         "high_band_l1_of_mean": float(np.abs(band.mean(0) - true_band[0]).mean()),
+        "akld": float(np.mean([akld(own - clean_band[0], true_band[0] - clean_band[0]) for own in band])),
         "energy_score": energy_score(values, truth.astype(np.float64)),
         "crps": crps(values, truth.astype(np.float64)),
     }

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from degrade.degrader import RealisticDegrader
 from degrade.images import Rgb, is_flat, probe_image, read_image
 from degrade.mix import DegradationMix, Record
 from degrade.recipe import Recipe
@@ -120,7 +119,8 @@ class CropSets:
     Attributes:
         real: the half of the real images that everything is measured against.
         hr: what the made sets were made from, (N, side * scale, side * scale, 3).
-        made: by name: ``real`` is the other half of the real images, then ``ours``, ``real_esrgan``, ``bicubic``.
+        made: by name: ``real`` is the other half of the real images, then ``ours``, perhaps ``before``,
+            ``real_esrgan``, ``bicubic``.
     """
 
     real: Crops
@@ -129,38 +129,42 @@ class CropSets:
 
 
 def gather(
-    real: ImagePool, hr: ImagePool, mix: DegradationMix, *, count: int, side: int, seed: int, codes_from_real: bool
-) -> CropSets:
+    real: ImagePool, hr: ImagePool, learned: dict[str, DegradationMix], *, count: int, side: int, seed: int,
+    codes_from_real: bool,
+) -> CropSets:  # fmt: skip
     """Cut and make the crops of one seed.
 
     Args:
         real: real LR images.
         hr: HR images.
-        mix: the degrader under test.
+        learned: the degraders under test by name: ``ours``, and perhaps ``before``.
         count: crops in each set.
         side: of an LR crop.
         seed: of the halves, the crops and the degradations.
-        codes_from_real: take our codes from the half of the real images that is *not* measured against, in place of
-            those that ``mix`` draws from.
+        codes_from_real: take the codes from the half of the real images that is *not* measured against, in place of
+            those that the degrader draws from.
     """
+    scale = learned["ours"].scale
     reference, held_out = real.halves(seed)
     # The same shuffle: where the HR images are the partners of the real ones, both have the same scenes in each half.
-    hr_crops = hr.crops(count, side * mix.scale, seed, among=[source for half in hr.halves(seed) for source in half])
+    hr_crops = hr.crops(count, side * scale, seed, among=[source for half in hr.halves(seed) for source in half])
     other = real.crops(count, side, seed + 1, among=reference, grid=BLOCK)
     if codes_from_real:
-        assert mix.degrader is not None
-        codes = codes_of(other, mix.degrader)
-        mix = DegradationMix(mix.degrader, None, scale=mix.scale, steps=mix.steps, codes=codes)
+        learned = {name: _told_the_looks_of(other, mix) for name, mix in learned.items()}
     return CropSets(
         real=real.crops(count, side, seed, among=held_out, grid=BLOCK),
         hr=hr_crops,
-        made={"real": other, **make_all(hr_crops, mix, seed)},
+        made={
+            "real": other,
+            **{name: make(hr_crops, mix, seed) for name, mix in learned.items()},
+            **baselines(hr_crops, scale, seed),
+        },
     )
 
 
-def make_all(hr: Crops, mix: DegradationMix, seed: int) -> dict[str, Crops]:
-    """LR of the same HR crops by ours and by each baseline, 8 bits."""
-    return {"ours": make(hr, mix, seed), **baselines(hr, mix.scale, seed)}
+def _told_the_looks_of(crops: Crops, mix: DegradationMix) -> DegradationMix:
+    codes = codes_of(crops, mix)
+    return DegradationMix(mix.degrader, None, scale=mix.scale, steps=mix.steps, codes=codes)
 
 
 def baselines(hr: Crops, scale: int, seed: int) -> dict[str, Crops]:
@@ -207,10 +211,11 @@ def degrade_crops(hr: Crops, mix: DegradationMix, records: Sequence[Record]) -> 
     return np.stack(made)
 
 
-def codes_of(crops: Crops, degrader: RealisticDegrader) -> torch.Tensor:
-    """The codes of LR crops, (N, code_dim)."""
+def codes_of(crops: Crops, mix: DegradationMix) -> torch.Tensor:
+    """The codes of LR crops by the learned degrader of ``mix``, (N, code_dim)."""
+    assert mix.degrader is not None
     with torch.inference_mode():
-        return torch.cat([degrader.encode(part) for part in to_tensors(crops).split(BATCH)])
+        return torch.cat([mix.degrader.encode(part) for part in to_tensors(crops).split(BATCH)])
 
 
 def clean_downsampling(hr: Crops, scale: int) -> Crops:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 COLUMNS = {
     "real": "real",
     "ours": "ours",
+    "before": "before",
     "ours_like": "ours, told the look",
     "ours_wrong": "ours, wrong reference",
     "real_esrgan": "Real-ESRGAN",
@@ -31,8 +32,8 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, str], ...]
 
 
-ALL = ("real", "ours", "real_esrgan", "bicubic")
-MADE = ("ours", "real_esrgan", "bicubic")
+ALL = ("real", "ours", "before", "real_esrgan", "bicubic")
+MADE = ("ours", "before", "real_esrgan", "bicubic")
 CONTROLLED = ("ours", "ours_wrong", "real_esrgan", "bicubic")
 CHANGES = (
     ("correlation_log_noise", "noise, correlation of the change"),
@@ -55,6 +56,7 @@ TABLES = (
             ("w1_mean_in_real_sd", "blind measurements, mean distance in real spreads"),
             ("classifier_accuracy", "classifier tells it from real (0.5 is guessing)"),
             ("classifier_auc", "the same, area under ROC (0.5 is guessing)"),
+            ("taken_for_real", "share that a classifier of all columns calls real"),
         ),
     ),
     Table(
@@ -71,6 +73,7 @@ TABLES = (
             ("w1_edge_width_px", "width of edges, px"),
             ("w1_log_sharpness", "sharpness (log Laplacian)"),
             ("w1_blockiness", "JPEG blocks (log ratio)"),
+            ("w1_jpeg_loss", "JPEG quality, estimated"),
             ("w1_ringing", "ringing beside edges"),
             ("w1_clipped_share", "share of clipped pixels"),
         ),
@@ -96,7 +99,8 @@ TABLES = (
             ("spread_of_both", "spread of draws: noise and look"),
             ("spread_of_noise_alone", "spread of draws: noise alone"),
             ("spread_of_look_alone", "spread of draws: look alone"),
-            ("noise_spread_at_known_look", "noise alone, look of a recipe-made photograph (real: the recipe)"),
+            ("known_spread_of_noise", "noise alone, look of a recipe-made photograph (real: the recipe)"),
+            ("known_spread_of_look", "looks of recipe-made photographs (real: the recipes)"),
             ("deviation_within_noise_sigma", "noise level, within draws of one HR"),
             ("deviation_over_all_noise_sigma", "noise level, over all images"),
             ("deviation_within_edge_width_px", "edge width, within draws of one HR"),
@@ -133,9 +137,22 @@ TABLES = (
             ("high_band_l1_single", "fine band, mean difference, grey levels"),
             ("high_band_l1_best", "the same, best of 8"),
             ("high_band_l1_of_mean", "the same, mean of 8"),
+            ("akld", "AKLD: where and how strong the noise is"),
             ("energy_score", "energy score, grey levels"),
             ("crps", "CRPS, grey levels"),
             ("rank_unevenness", "unevenness of the truth's ranks (0: spread is right)"),
+        ),
+    ),
+    Table(
+        "hiding", "Is anything hidden in it?",
+        "A small upscaler is trained on each kind of LR, and then given the same LR slightly touched. LR in which the "
+        "HR was hidden loses more than real LR does.",
+        ALL,
+        (
+            ("hiding_psnr", "PSNR of the upscaler, dB"),
+            ("hiding_drop_last_bit", "drop when last bits are noisy, dB"),
+            ("hiding_drop_jpeg_95", "drop after JPEG 95, dB"),
+            ("hiding_drop_half_pixel_blur", "drop after half a pixel of blur, dB"),
         ),
     ),
     Table(
@@ -161,17 +178,36 @@ TABLES = (
 )  # fmt: skip
 
 
+def tables_of(report: dict[str, Any]) -> list[Table]:
+    """`TABLES`, and one of the no-reference scores where some were asked for."""
+    names = [given.partition("=")[0] for given in report["settings"]["scores"]]
+    if not names:
+        return list(TABLES)
+    note = (
+        "Real LR looks bad, so good scores are no aim: what counts is the distance between the distributions of a "
+        "score, and that the means agree."
+    )
+    rows = [
+        row
+        for name in names
+        for row in ((f"w1_score_{name}", f"{name}: distance (Wasserstein-1)"), (f"mean_score_{name}", f"{name}: mean"))
+    ]
+    return [*TABLES, Table("realism", "No-reference scores", note, ALL, tuple(rows))]
+
+
 def table_html(table: Table, report: dict[str, Any]) -> str:
     """One table, or nothing where the report has no such section."""
     figures = report.get(table.section)
     if not figures:
         return ""
     several = report["settings"]["seeds"] > 1
-    head = "".join(f"<th>{escape(COLUMNS[name])}</th>" for name in table.columns)
+    measured = {name for metric, _ in table.rows for name in figures.get(metric, {})}
+    columns = [name for name in table.columns if name in measured]
+    head = "".join(f"<th>{escape(COLUMNS[name])}</th>" for name in columns)
     rows = []
     for metric, label in table.rows:
         if metric in figures:
-            cells = "".join(_cell(figures[metric].get(name), name, several) for name in table.columns)
+            cells = "".join(_cell(figures[metric].get(name), name, several) for name in columns)
             rows.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
     grid = f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f"<h3>{escape(table.title)}</h3><p>{escape(table.note)}</p><div class='scroll'>{grid}</div>"

@@ -6,7 +6,7 @@ from degrade.distances import density_coverage, frechet, kid, precision_recall, 
 from degrade.images import Rgb
 from degrade.lr_features import LrFeatures
 from degrade.lr_statistics import STATISTICS, Array, luma_chroma, radial_spectrum, spectrum_slope, table_of
-from degrade.realism_classifier import tell_apart
+from degrade.realism_classifier import classify, tell_apart
 from degrade.realism_sets import Crops, CropSets, clean_downsampling
 from degrade.train_data import reduce_by
 
@@ -48,6 +48,7 @@ def compare_sets(sets: CropSets, features: LrFeatures, *, scale: int, seed: int)
         values["classifier_accuracy"], values["classifier_auc"] = _verdict(sets, name, seed)
         for metric, value in values.items():
             figures.setdefault(metric, {})[name] = value
+    figures["taken_for_real"] = _taken_for_real(sets, seed)
     return figures
 
 
@@ -98,3 +99,16 @@ def _verdict(sets: CropSets, name: str, seed: int) -> tuple[float, float]:
         folds = [(sets.made["real"], made[:half]), (sets.real, made[half:])]
     verdicts = [tell_apart(train, test, seed=seed) for train, test in (folds, folds[::-1])]
     return float(np.mean([verdict.accuracy for verdict in verdicts])), float(np.mean([v.auc for v in verdicts]))
+
+
+def _taken_for_real(sets: CropSets, seed: int) -> dict[str, float]:
+    """How often a classifier of all sets calls a crop of each real; ``real`` itself is the half measured against."""
+    half = len(sets.real) // 2
+    made = {name: crops for name, crops in sets.made.items() if name != "real"}
+    folds = [
+        [sets.made["real"], *(crops[:half] for crops in made.values())],
+        [sets.real, *(crops[half:] for crops in made.values())],
+    ]
+    called = [[logits.argmax(1) == 0 for logits in classify(*each, seed=seed)] for each in (folds, folds[::-1])]
+    names = ["real", *made]
+    return {name: float(np.concatenate([fold[i] for fold in called]).mean()) for i, name in enumerate(names)}

@@ -83,6 +83,12 @@ PRESETS = {
         embedding_dim=16, blocks=1, critic_width=8, ema_decay=0.9,
     ),
     "tiny": DegraderTrainConfig(),
+    # From weights that are there to a folder of photographs without HR. The critic is all that knows the new look, so
+    # it starts early and weighs more; recipes keep the code's meaning alive.
+    "fit": DegraderTrainConfig(
+        steps=3_000, learning_rate=2e-4, warmup_steps=100, critic_start=0.05, critic_ramp=0.1, adversarial=0.1,
+        data=DataConfig(recipes=("real-esrgan", "bsrgan"), weights=(0.5, 0.0, 0.5)),
+    ),
     "paper": DegraderTrainConfig(
         hr_crop=256, batch_size=64, steps=30_000, learning_rate=1e-4, critic_learning_rate=1e-4, warmup_steps=5_000,
         widths=(192, 384, 512), blocks=4, embedding_dim=512, encoder_widths=(64, 128, 192),

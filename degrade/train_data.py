@@ -40,7 +40,8 @@ class DataConfig:
     Unpaired images show the looks to reach; what a look does to an image, and so what a code means, only pairs can say.
 
     Attributes:
-        hr_dir: HR photographs (folder, list, or shards) for recipes and for unpaired LR.
+        hr_dir: HR photographs (folder, list, or shards) for recipes and for unpaired LR. Without one, the images of
+            ``lr_dirs`` stand in, area-reduced by the scale: that averages away most of what is wrong with them.
         recipes: names or files of recipes, drawn from evenly.
         pairs: folders (hr, lr) of real pairs.
         lr_dirs: folders of real LR images without HR.
@@ -83,15 +84,21 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             raise ValueError(
                 "nothing says how HR turns into LR; give a recipe or real pairs, unpaired LR images only beside them"
             )
-        if (config.recipes or config.lr_dirs) and not config.hr_dir:
-            raise ValueError("recipes and unpaired LR images need HR photographs; give a folder of them")
+        if config.recipes and not (config.hr_dir or config.lr_dirs):
+            raise ValueError("recipes need HR photographs; give a folder of them")
         self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
         self.left_out: list[str] = []
         self.recipes = [Recipe.load(name) for name in config.recipes]
-        self.hr = self._readable(list_sources(Path(config.hr_dir)), hr_crop) if config.hr_dir else []
         self.pairs = [pair for folders in config.pairs for pair in self._aligned_pairs(*folders)]
         sources = [source for folder in config.lr_dirs for source in list_sources(Path(folder))]
         self.lr = self._readable(sources, self.lr_crop)
+        self.hr_reduction = 1 if config.hr_dir else scale
+        hr_sources = list_sources(Path(config.hr_dir)) if config.hr_dir else sources
+        self.hr = self._readable(hr_sources, hr_crop * self.hr_reduction)
+        if config.lr_dirs and not self.hr:
+            stand_in = "" if config.hr_dir else f", since the LR images are too small to stand in, reduced by {scale}"
+            side = hr_crop * self.hr_reduction
+            raise ValueError(f"no HR photograph has sides of {side} px; give a folder of HR photographs{stand_in}")
         counts = (len(self.hr) * bool(self.recipes), len(self.pairs), len(self.lr))
         self.kind_weights = [weight * bool(count) for weight, count in zip(config.weights, counts, strict=True)]
         if not sum(self.kind_weights):
@@ -169,7 +176,8 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         return to_tensor(hr_part), to_tensor(_crop(lr, top, left, self.lr_crop))
 
     def _read_hr(self, index: int) -> Image:
-        return shrink_to(read_image(self.hr[index].read()), self.config.max_hr_side)
+        image = reduce_by(read_image(self.hr[index].read()), self.hr_reduction)
+        return shrink_to(image, self.config.max_hr_side)
 
     def _readable(self, sources: list[Source], min_side: int) -> list[Source]:
         usable = []

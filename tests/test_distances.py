@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from degrade.distances import (
+    akld,
     correlation,
     crps,
     density_coverage,
@@ -144,3 +145,11 @@ def test_ssim_agrees_with_scikit_image(photographs: dict[str, np.ndarray]) -> No
 def test_correlation_with_something_constant_is_zero() -> None:
     assert correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
     assert correlation([1, 2, 3], [5, 5, 5]) == 0
+
+
+def test_akld_is_the_divergence_of_local_noise_strength() -> None:
+    rng = np.random.default_rng(0)
+    truth, equal, double = (sigma * rng.normal(size=(128, 128, 3)) for sigma in (10, 10, 20))
+    assert akld(truth, truth) == 0
+    expected = 0.5 * (0.25 - 1 - np.log(0.25))  # KL of normal distributions, deviation 10 against 20
+    assert akld(equal, truth) < 0.03 and akld(double, truth) == pytest.approx(expected, rel=0.1)

@@ -11,6 +11,7 @@ from degrade.lr_statistics import (
     blockiness,
     edge_profile,
     haar_noise_sigma,
+    jpeg_quality,
     lr_statistics,
     luma_chroma,
     noise_correlation,
@@ -32,6 +33,22 @@ def grey(plane: NDArray[np.float64]) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("sigma", [2.0, 8.0, 20.0])
 def test_noise_level_is_found(sigma: float) -> None:
     assert haar_noise_sigma(noise(sigma)) == pytest.approx(sigma, rel=0.06)
+
+
+@pytest.mark.parametrize("quality", [30, 50, 75, 90])
+def test_jpeg_quality_is_read_from_the_decoded_pixels(quality: int, photographs: dict[str, NDArray[np.uint8]]) -> None:
+    crop = cv2.resize(photographs["astronaut"], (128, 128), interpolation=cv2.INTER_AREA)
+    decoded = read_image(encode_image(crop, "jpg", quality))
+    assert jpeg_quality(luma_chroma(decoded)[0]) == pytest.approx(quality, abs=3)
+
+
+def test_an_image_that_was_no_jpeg_or_was_cropped_off_its_grid_has_quality_100(
+    photographs: dict[str, NDArray[np.uint8]],
+) -> None:
+    crop = cv2.resize(photographs["astronaut"], (128, 128), interpolation=cv2.INTER_AREA)
+    assert jpeg_quality(luma_chroma(crop)[0]) == 100
+    decoded = read_image(encode_image(crop, "jpg", 40))
+    assert jpeg_quality(luma_chroma(decoded[3:, 5:])[0]) == 100
 
 
 def test_a_slope_is_not_noise() -> None:

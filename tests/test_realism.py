@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from degrade.images import encode_image
 from degrade.lr_features import FEATURES, LrFeatures
 from degrade.mix import DegradationMix
 from degrade.realism import RealismConfig, evaluate
-from degrade.realism_classifier import area_under_roc, tell_apart
+from degrade.realism_classifier import area_under_roc, classify, tell_apart
 from degrade.realism_diversity import spread
 from degrade.realism_fidelity import fidelity
+from degrade.realism_hiding import hiding
 from degrade.realism_pairs import CHANGES, control, recipe_pairs, score_pairs
+from degrade.realism_scores import load_scorers, score_distances
 from degrade.realism_sets import ImagePool, clean_downsampling, draw_seeds, gather, list_lr, make, make_baseline
 from degrade.realism_unpaired import matched_scenes
 from degrade.recipe import Recipe
@@ -66,6 +69,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("degrade.realism_diversity.SAMPLES", 2)
     monkeypatch.setattr("degrade.realism_pairs.SAMPLES", 2)
     monkeypatch.setattr("degrade.realism_pairs.SCORED", 4)
+    monkeypatch.setattr("degrade.realism_hiding.STEPS", 2)
 
 
 def test_the_two_halves_of_the_real_images_share_no_image(lr_folder: Path) -> None:
@@ -90,12 +94,12 @@ def test_all_sets_are_made_of_the_same_hr_and_are_as_many(
 ) -> None:
     real = ImagePool.open(list_lr(lr_folder), min_side=32)
     mix = DegradationMix(tiny_degrader, None)
-    sets = gather(real, pool, mix, count=8, side=32, seed=0, codes_from_real=False)
+    sets = gather(real, pool, {"ours": mix}, count=8, side=32, seed=0, codes_from_real=False)
     assert set(sets.made) == {"real", "ours", "real_esrgan", "bicubic"}
     assert all(crops.shape == (8, 32, 32, 3) and crops.dtype == np.uint8 for crops in (sets.real, *sets.made.values()))
     error = np.abs(sets.made["bicubic"].astype(float) - clean_downsampling(sets.hr, 4)).mean()
     assert error < 4
-    again = gather(real, pool, mix, count=8, side=32, seed=0, codes_from_real=False)
+    again = gather(real, pool, {"ours": mix}, count=8, side=32, seed=0, codes_from_real=False)
     assert all((sets.made[name] == again.made[name]).all() for name in sets.made)
 
 
@@ -105,7 +109,8 @@ def test_looks_can_come_from_the_half_that_is_not_measured_against(
     real = ImagePool.open(list_lr(lr_folder), min_side=32)
     mix = DegradationMix(tiny_degrader, None)
     bank, reference = (
-        gather(real, pool, mix, count=4, side=32, seed=0, codes_from_real=from_real) for from_real in (False, True)
+        gather(real, pool, {"ours": mix}, count=4, side=32, seed=0, codes_from_real=from_real)
+        for from_real in (False, True)
     )
     assert (bank.made["ours"] != reference.made["ours"]).any()
     assert (bank.made["bicubic"] == reference.made["bicubic"]).all()
@@ -161,6 +166,50 @@ def test_classifier_finds_noise_and_nothing_between_equals(monkeypatch: pytest.M
     assert tell_apart((smooth[2], noisy[0]), (smooth[3], noisy[1]), seed=0).accuracy > 0.95
     equal = tell_apart((smooth[2], smooth[4]), (smooth[3], smooth[5]), seed=0)
     assert 0.2 < equal.auc < 0.8
+
+
+def test_a_judge_of_several_sets_calls_each_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("degrade.realism_classifier.STEPS", 30)
+    rng = np.random.default_rng(0)
+    sets = [
+        [(128 + rng.normal(0, sigma, (24, 32, 32, 3))).clip(0, 255).astype(np.uint8) for sigma in (0.5, 6, 30)]
+        for _ in range(2)
+    ]
+    logits = classify(sets[0], sets[1], seed=0)
+    assert [float((rows.argmax(1) == number).mean()) > 0.8 for number, rows in enumerate(logits)] == [True] * 3
+
+
+def test_detail_hidden_in_the_last_bits_is_found_by_touching_them(pool: ImagePool) -> None:
+    """LR whose chroma low bits carry the sign of the HR's fine luma, as a co-trained degrader might learn to write."""
+    hr = np.repeat(np.random.default_rng(0).choice([96, 160], (16, 128, 128, 1)), 3, axis=3).astype(np.uint8)
+    hr[:, 0::4, 1::4] = hr[:, 0::4, 2::4] = hr[:, 0::4, 0::4]  # what one bit a pixel can tell
+    honest = np.full((16, 32, 32, 3), 128, np.uint8)
+    hidden = honest + (hr[:, ::4, ::4] > 128) * np.array([0, 0, 4], np.uint8)
+    figures = hiding(hr, {"honest": honest, "hidden": hidden}, 4, seed=0)
+    assert figures["hiding_psnr"]["hidden"] > figures["hiding_psnr"]["honest"] + 0.2
+    drops = figures["hiding_drop_jpeg_95"]  # colour at half resolution: nothing of one pixel survives
+    assert drops["hidden"] > 0.1 > abs(drops["honest"])
+
+
+def test_a_score_without_pyiqa_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    with pytest.raises(ValueError, match=r"--score piqe needs pyiqa.*pip install"):
+        load_scorers(["piqe"])
+    assert load_scorers([]) == {}
+
+
+def test_distance_of_scores_is_that_of_their_distributions(
+    lr_folder: Path, pool: ImagePool, tiny_degrader: RealisticDegrader
+) -> None:
+    real = ImagePool.open(list_lr(lr_folder), min_side=32)
+    mix = DegradationMix(tiny_degrader, None)
+    sets = gather(real, pool, {"ours": mix}, count=4, side=32, seed=0, codes_from_real=False)
+    sets.made["ours"] = sets.real
+    figures = score_distances(sets, {"brightness": lambda image: image.mean()})
+    assert figures["w1_score_brightness"]["ours"] == 0 < figures["w1_score_brightness"]["bicubic"]
+    assert figures["mean_score_brightness"]["ours"] == pytest.approx(float(sets.real.mean()) / 255)
+    with pytest.raises(ValueError, match="--score nothing has no value for some crops of 32 px"):
+        score_distances(sets, {"nothing": lambda image: image.mean() * float("nan")})
 
 
 def test_area_under_roc_counts_pairs() -> None:
@@ -232,9 +281,12 @@ def test_report_of_a_folder_and_real_pairs(
             image = hr if size == 256 else clean_downsampling(hr[None], 4)[0]
             (tmp_path / side / f"{name}.png").write_bytes(encode_image(image, "png"))
     pairs = (tmp_path / "pair_hr", tmp_path / "pair_lr")
-    report = evaluate(config(lr_folder, photo_folder, degrader_folder, pairs=pairs, seeds=2), tmp_path / "out")
+    changes: dict[str, object] = {"pairs": pairs, "seeds": 2, "before": str(degrader_folder)}
+    report = evaluate(config(lr_folder, photo_folder, degrader_folder, **changes), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
-    assert set(report["realism"]["kid"]) == {"real", "ours", "real_esrgan", "bicubic"}
+    assert set(report["realism"]["kid"]) == {"real", "ours", "before", "real_esrgan", "bicubic"}
+    assert report["realism"]["frechet"]["before"] == report["realism"]["frechet"]["ours"]  # the same degrader
+    assert set(report["hiding"]["hiding_drop_last_bit"]) == {"real", "ours", "real_esrgan", "bicubic"}
     assert report["fidelity_pairs"]["low_frequency_error"]["real"]["mean"] < 1  # these pairs are clean downsamplings
     assert report["diversity"]["spread_of_both"]["bicubic"] == {"mean": 0, "sd": 0}
     assert report["images"] == {"real_lr": 6, "hr": 3, "pair_crops": 12}

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from degrade.block_quantiser import NONE
 from degrade.degrader import RealisticDegrader
 from degrade.train import PRESETS, DegraderTrainConfig, Models, Optimizers, learning_rate, train, train_step
 from degrade.train_data import DataConfig, TrainingData
@@ -21,7 +23,8 @@ def batch(seed: int = 0, paired: bool = True) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     hr = torch.rand(4, 3, 64, 64, generator=generator)
     lr = (torch.nn.functional.avg_pool2d(hr, 4) + 0.1 * torch.randn(4, 3, 16, 16, generator=generator)).clamp(0, 1)
-    return {"hr": hr, "lr": lr, "paired": torch.tensor([True, True, paired, paired])}
+    compression = torch.tensor([[math.log(NONE), 0.0]] * 2 + [[float("nan")] * 2] * 2)
+    return {"hr": hr, "lr": lr, "paired": torch.tensor([True, True, paired, paired]), "compression": compression}
 
 
 def built(config: DegraderTrainConfig = CI) -> tuple[Models, Optimizers]:
@@ -176,7 +179,7 @@ def test_an_exposure_difference_of_a_pair_is_undone(photographs) -> None:
     [
         (DataConfig(), "give a recipe or real pairs"),
         (DataConfig(hr_dir="hr", lr_dirs=("lr",)), "unpaired LR images only beside them"),
-        (DataConfig(recipes=("bicubic",)), "need HR photographs"),
+        (DataConfig(recipes=("bicubic",)), "recipes need HR photographs"),
     ],
 )
 def test_data_that_cannot_teach_are_told_in_a_sentence(config, told) -> None:

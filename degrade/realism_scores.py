@@ -1,0 +1,74 @@
+"""No-reference quality scores of real and of made LR, by pyiqa (extra `metrics`, non-commercial): optional.
+
+LR should look as bad as real LR, not better: what counts is how far the two distributions of a score are apart.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from degrade.distances import wasserstein_1
+from degrade.lr_statistics import Array
+from degrade.realism_sets import Crops, CropSets, to_tensors
+from degrade.realism_unpaired import Figures
+
+Scorer = Callable[[Tensor], Tensor]
+
+
+def load_scorers(names: Sequence[str]) -> dict[str, Scorer]:
+    """The metrics by name.
+
+    Args:
+        names: of pyiqa's no-reference metrics ("piqe", "niqe", ...), or ``NAME=FILE`` with the metric's weights where
+            they cannot be downloaded.
+
+    Raises:
+        ValueError: pyiqa is not installed, has no such metric, or cannot get its weights.
+    """
+    if not names:
+        return {}
+    try:
+        import pyiqa
+    except ImportError as err:
+        raise ValueError(
+            f"--score {names[0]} needs pyiqa, which is not installed: pip install 'realistic-degrader[metrics]'"
+        ) from err
+    scorers: dict[str, Scorer] = {}
+    for given in names:
+        name, _, file = given.partition("=")
+        options = {"pretrained_model_path": file} if file else {}
+        try:
+            scorers[name] = pyiqa.create_metric(name, device="cpu", **options)
+        except Exception as err:  # pyiqa raises whatever its downloads and constructors do
+            reason = (str(err) or type(err).__name__).splitlines()[0]
+            raise ValueError(
+                f"--score {name} cannot be used ({reason}); give its weights as {name}=FILE, or another metric"
+            ) from err
+    return scorers
+
+
+def score_distances(sets: CropSets, scorers: dict[str, Scorer]) -> Figures:
+    """Wasserstein-1 distance between the scores of every set and those of the real crops; and the mean scores.
+
+    Raises:
+        ValueError: a metric cannot score crops of this size.
+    """
+    figures: Figures = {}
+    for name, scorer in scorers.items():
+        real = _scores(sets.real, name, scorer)
+        for kind, crops in sets.made.items():
+            scores = _scores(crops, name, scorer)
+            figures.setdefault(f"w1_score_{name}", {})[kind] = wasserstein_1(real, scores)
+            figures.setdefault(f"mean_score_{name}", {})[kind] = float(scores.mean())
+    return figures
+
+
+def _scores(crops: Crops, name: str, scorer: Scorer) -> Array:
+    try:
+        scores = np.array([float(scorer(image)) for image in to_tensors(crops).split(1)])
+    except Exception as err:  # as above
+        raise ValueError(f"--score {name} cannot score crops of {crops.shape[1]} px ({err}); use larger ones") from err
+    if not np.isfinite(scores).all():
+        raise ValueError(f"--score {name} has no value for some crops of {crops.shape[1]} px; use larger ones")
+    return scores
