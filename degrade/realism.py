@@ -38,6 +38,7 @@ from degrade.realism_sets import (
     make_baseline,
     make_like,
 )
+from degrade.realism_tables import report_markdown
 from degrade.realism_unpaired import Figures, compare_sets
 from degrade.shards import write_atomic
 from degrade.sources import list_sources
@@ -89,7 +90,7 @@ class RealismConfig:
 def evaluate(
     config: RealismConfig, out: Path, *, command: str = "", progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """Measure, and write report.json and report.html into ``out``.
+    """Measure, and write report.json, report.md (its tables, for a model card) and report.html into ``out``.
 
     Args:
         config: what to compare.
@@ -144,6 +145,7 @@ def evaluate(
     report["seconds"] = round(time.monotonic() - started, 1)
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "report.json", json.dumps(report, indent=2).encode())
+    write_atomic(out / "report.md", report_markdown(report).encode())
     write_page(report, evidence, out / "report.html")
     return report
 

@@ -201,8 +201,7 @@ def table_html(table: Table, report: dict[str, Any]) -> str:
     if not figures:
         return ""
     several = report["settings"]["seeds"] > 1
-    measured = {name for metric, _ in table.rows for name in figures.get(metric, {})}
-    columns = [name for name in table.columns if name in measured]
+    columns = _columns(table, figures)
     head = "".join(f"<th>{escape(COLUMNS[name])}</th>" for name in columns)
     rows = []
     for metric, label in table.rows:
@@ -213,11 +212,43 @@ def table_html(table: Table, report: dict[str, Any]) -> str:
     return f"<h3>{escape(table.title)}</h3><p>{escape(table.note)}</p><div class='scroll'>{grid}</div>"
 
 
+def report_markdown(report: dict[str, Any]) -> str:
+    """The same tables as Markdown, for a model card or an issue."""
+    parts = [f"`{report['command']}`"] if report["command"] else []
+    for table in tables_of(report):
+        figures = report.get(table.section)
+        if not figures:
+            continue
+        columns = _columns(table, figures)
+        lines = [
+            f"| {table.title} | {' | '.join(COLUMNS[name] for name in columns)} |",
+            "|---" * (len(columns) + 1) + "|",
+        ]
+        for metric, label in table.rows:
+            if metric in figures:
+                cells = (_text(figures[metric].get(name), report["settings"]["seeds"] > 1) for name in columns)
+                lines.append(f"| {label} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
 def number(value: float) -> str:
     """Three digits that matter, without scientific notation, and a true minus sign."""
     size = abs(value)
     text = f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
     return text.replace("-", "−")
+
+
+def _columns(table: Table, figures: dict[str, Any]) -> list[str]:
+    """The sets of a table that were measured."""
+    measured = {name for metric, _ in table.rows for name in figures.get(metric, {})}
+    return [name for name in table.columns if name in measured]
+
+
+def _text(value: dict[str, float] | None, several: bool) -> str:
+    if value is None:
+        return "–"
+    return number(value["mean"]) + (f" ± {number(value['sd'])}" if several else "")
 
 
 def _cell(value: dict[str, float] | None, name: str, several: bool) -> str:

@@ -290,6 +290,8 @@ def test_report_of_a_folder_and_real_pairs(
     assert report["fidelity_pairs"]["low_frequency_error"]["real"]["mean"] < 1  # these pairs are clean downsamplings
     assert report["diversity"]["spread_of_both"]["bicubic"] == {"mean": 0, "sd": 0}
     assert report["images"] == {"real_lr": 6, "hr": 3, "pair_crops": 12}
+    tables = (tmp_path / "out" / "report.md").read_text()
+    assert "| Distance to real images | real | ours | before | Real-ESRGAN | bicubic |" in tables
     page = (tmp_path / "out" / "report.html").read_text()
     assert not re.search(r"(src|href)=['\"](?!data:)", page), "the page must fetch nothing"
     assert "Fréchet" in page and "Does it follow a reference? Real pairs" in page

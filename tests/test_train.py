@@ -113,6 +113,29 @@ def test_training_paints_noise_of_the_right_strength_and_keeps_its_spread() -> N
     assert 0.07 < float((one - two).std()) / 2**0.5 < 0.13
 
 
+def test_a_reference_gives_its_own_look_and_a_wrong_one_a_wrong_look() -> None:
+    """Half of every batch is clean, half has noise of 0.15: after 200 steps the code alone decides which it is."""
+    config = replace(CI, steps=200, batch_size=8, learning_rate=3e-3, warmup_steps=10, adversarial=0.0, kl=1e-4)
+    models, optimizers = built(config)
+
+    def looks(seed: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        hr = torch.nn.functional.avg_pool2d(torch.rand(8, 3, 128, 128, generator=generator), 2)
+        sigma = torch.tensor([0.0, 0.0, 0.15, 0.15] * 2).view(-1, 1, 1, 1)
+        clean = torch.nn.functional.avg_pool2d(hr, 4)
+        lr = (clean + sigma * torch.randn(clean.shape, generator=generator)).clamp(0, 1)
+        none = torch.tensor([[math.log(NONE), 0.0]] * 8)
+        return {"hr": hr, "lr": lr, "paired": torch.ones(8, dtype=torch.bool), "compression": none}
+
+    for step in range(config.steps):
+        train_step(models, optimizers, looks(step), config, step, torch.Generator().manual_seed(step))
+    hr, lr = (looks(999)[name] for name in ("hr", "lr"))
+    with torch.inference_mode():
+        clean = torch.nn.functional.avg_pool2d(hr[:1], 4)
+        like_clean, like_noisy = (models.degrader(hr[:1], reference=lr[row : row + 1]) - clean for row in (4, 6))
+    assert like_clean.std() < 0.05 and 0.09 < like_noisy.std() < 0.2
+
+
 def test_learning_rate_warms_up_and_falls_to_a_tenth() -> None:
     config = replace(CI, steps=1000, warmup_steps=10, learning_rate=1.0)
     assert learning_rate(config, 0) == pytest.approx(0.1)

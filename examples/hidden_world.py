@@ -1,0 +1,104 @@
+"""The hidden-degradation world: a camera outside every recipe, of which only unpaired LR photographs are given.
+
+Photographs are split in three. Of the first part only the LR is given, of the second only the HR; the third has the
+true pairs, which nothing is trained on. The shipped degrader is fitted to the LR of the first part, and the report says
+how near it comes to the truth, before and after, beside Real-ESRGAN and bicubic.
+
+    python examples/hidden_world.py --hr-dir photos --out runs/hidden
+"""
+
+import argparse
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from degrade.images import encode_image, read_image
+from degrade.realism import RealismConfig, evaluate
+from degrade.recipe import Recipe
+from degrade.sources import list_sources
+from degrade.train import PRESETS, train
+from degrade.train_data import DataConfig, shrink_to, to_tensor
+from degrade.train_report import to_image
+
+WORLD = Path(__file__).parent / "hidden_world.yaml"
+SCALE = 4
+MAX_SIDE = 1024
+SHOWN = ("kid", "frechet", "spectrum_distance", "w1_mean_in_real_sd", "classifier_accuracy", "taken_for_real", "recall")
+
+
+def make_world(hr_dir: Path, out: Path, seed: int) -> None:
+    """Write out/given_lr, out/given_hr, and out/truth/{hr,lr}: each photograph to one of the three, by its name."""
+    recipe = Recipe.from_file(WORLD)
+    for folder in ("given_lr", "given_hr", "truth/hr", "truth/lr"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    for source in list_sources(hr_dir):
+        image = shrink_to(read_image(source.read()), MAX_SIDE)
+        height, width = (side // (8 * SCALE) * 8 * SCALE for side in image.shape[:2])
+        hr = image[:height, :width]
+        digest = int(hashlib.sha256(f"{seed}/{source.name}".encode()).hexdigest(), 16)
+        part, name = digest % 10, f"{Path(source.name).stem}.png"
+        with torch.inference_mode():
+            params = recipe.draw(digest % 2**62, SCALE)
+            lr = to_image(Recipe.apply(to_tensor(np.ascontiguousarray(hr)), [params])[0])
+        if part < 4:
+            (out / "given_lr" / name).write_bytes(encode_image(lr, "png"))
+        elif part < 8:
+            (out / "given_hr" / name).write_bytes(encode_image(hr, "png"))
+        else:
+            (out / "truth" / "hr" / name).write_bytes(encode_image(hr, "png"))
+            (out / "truth" / "lr" / name).write_bytes(encode_image(lr, "png"))
+
+
+def main() -> None:
+    """Make the world, fit, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hr-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--degrader", default="tiny-x4", help="what to fit")
+    parser.add_argument("--steps", type=int, default=PRESETS["fit"].steps)
+    parser.add_argument("--crops", type=int, default=120)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="no")
+    given = parser.parse_args()
+    world = given.out / "world"
+    if not world.exists():
+        make_world(given.hr_dir, world, given.seed)
+    start = PRESETS["fit"]
+    data = DataConfig(
+        hr_dir=str(world / "given_hr"),
+        lr_dirs=(str(world / "given_lr"),),
+        recipes=start.data.recipes,
+        weights=start.data.weights,
+    )
+    config = replace(start, data=data, start_from=given.degrader, steps=given.steps, seed=given.seed)
+    summary = train(config, given.out / "fit", resume=True, mixed_precision=given.mixed_precision)
+    truth = world / "truth"
+    report = evaluate(
+        RealismConfig(
+            real_lr=truth / "lr",
+            hr_dir=truth / "hr",
+            pairs=(truth / "hr", truth / "lr"),
+            degrader=summary["degrader"],
+            before=given.degrader,
+            reference_dir=str(world / "given_lr"),
+            crops=given.crops,
+            seeds=given.seeds,
+        ),
+        given.out / "report",
+        progress=print,
+    )
+    columns = ("real", "ours", "before", "real_esrgan", "bicubic")
+    print(f"{'':24}" + "".join(f"{name:>14}" for name in columns))
+    for metric in SHOWN:
+        values = (report["realism"][metric][name]["mean"] for name in columns)
+        print(f"{metric:24}" + "".join(f"{value:14.3f}" for value in values))
+    print(json.dumps({"fit_seconds": summary["seconds"], "report": str(given.out / "report" / "report.html")}))
+
+
+if __name__ == "__main__":
+    main()
