@@ -103,7 +103,7 @@ def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
     codes = codes_of(pairs.reference, mix)
     made = {
         "ours": make_like(pairs.hr, mix, codes, seed),
-        "ours_wrong": make_like(pairs.hr, mix, codes.roll(len(codes) // 2, 0), seed),
+        "ours_wrong": make_like(pairs.hr, mix, codes[_wrong_partners(len(codes), seed)], seed),
         **baselines(pairs.hr, mix.scale, seed),
     }
     clean = table_of(clean_downsampling(pairs.hr, mix.scale))
@@ -151,6 +151,14 @@ def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures
             ranks = np.mean(each, axis=0)
             figures.setdefault("rank_unevenness", {})[name] = float(np.abs(ranks - 1 / len(ranks)).sum() / 2)
     return figures
+
+
+def _wrong_partners(count: int, seed: int) -> list[int]:
+    """For each number another one, along one random cycle: a fixed step would meet the same recipe again and again."""
+    order = np.random.default_rng(seed).permutation(count)
+    wrong = np.empty(count, int)
+    wrong[order] = np.roll(order, 1)
+    return [int(other) for other in wrong]
 
 
 def _changes(lr: Crops, clean: dict[str, Array]) -> dict[str, Array]:

@@ -23,7 +23,7 @@ from degrade.realism_classifier import area_under_roc, classify, tell_apart
 from degrade.realism_diversity import spread
 from degrade.realism_fidelity import fidelity
 from degrade.realism_hiding import hiding
-from degrade.realism_pairs import CHANGES, control, recipe_pairs, score_pairs
+from degrade.realism_pairs import CHANGES, _wrong_partners, control, recipe_pairs, score_pairs
 from degrade.realism_scores import load_scorers, score_distances
 from degrade.realism_sets import ImagePool, clean_downsampling, draw_seeds, gather, list_lr, make, make_baseline
 from degrade.realism_unpaired import matched_scenes
@@ -236,6 +236,12 @@ def test_control_is_perfect_for_a_degrader_that_paints_the_truth(
         assert figures[f"correlation_{key}"]["ours"] == pytest.approx(1)
         assert figures[f"correlation_{key}"]["ours_wrong"] < 0.9
     assert figures["high_band_energy_ratio"]["ours"] == pytest.approx(1)
+
+
+def test_a_wrong_reference_is_never_the_right_one_and_of_any_recipe() -> None:
+    wrong = _wrong_partners(40, seed=0)
+    assert sorted(wrong) == list(range(40)) and all(a != b for a, b in enumerate(wrong))
+    assert len({(a - b) % 5 for a, b in enumerate(wrong)}) == 5  # recipes come in turns of five
 
 
 def test_samples_that_hold_the_truth_score_better(
