@@ -158,8 +158,16 @@ def psnr(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Structural similarity of luma (Wang et al., 2004): 11 x 11 Gaussian window, sigma 1.5, borders left out."""
+    """`ssim_of_planes` of the full-range luma of two images, (h, w, 3) uint8."""
     x, y = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64) for image in (a, b))
+    return ssim_of_planes(x, y)
+
+
+def ssim_of_planes(x: Array, y: Array) -> float:
+    """Structural similarity (Wang et al., 2004) of two planes in grey levels, (h, w), sides of 11 or more.
+
+    An 11 x 11 Gaussian window of sigma 1.5, inside the image only.
+    """
 
     def local(plane: Array) -> Array:
         return np.asarray(cv2.GaussianBlur(plane, (11, 11), 1.5)[5:-5, 5:-5])

@@ -32,7 +32,7 @@ def load_scorers(names: Sequence[str]) -> dict[str, Scorer]:
         import pyiqa
     except ImportError as err:
         raise ValueError(
-            f"--score {names[0]} needs pyiqa, which is not installed: pip install 'realistic-degrader[metrics]'"
+            f"metric {names[0]} needs pyiqa, which is not installed: pip install 'realistic-degrader[metrics]'"
         ) from err
     scorers: dict[str, Scorer] = {}
     for given in names:
@@ -43,7 +43,7 @@ def load_scorers(names: Sequence[str]) -> dict[str, Scorer]:
         except Exception as err:  # pyiqa raises whatever its downloads and constructors do
             reason = (str(err) or type(err).__name__).splitlines()[0]
             raise ValueError(
-                f"--score {name} cannot be used ({reason}); give its weights as {name}=FILE, or another metric"
+                f"metric {name} cannot be used ({reason}); give its weights as {name}=FILE, or another metric"
             ) from err
     return scorers
 
@@ -68,7 +68,7 @@ def _scores(crops: Crops, name: str, scorer: Scorer) -> Array:
     try:
         scores = np.array([float(scorer(image)) for image in to_tensors(crops).split(1)])
     except Exception as err:  # as above
-        raise ValueError(f"--score {name} cannot score crops of {crops.shape[1]} px ({err}); use larger ones") from err
+        raise ValueError(f"metric {name} cannot score crops of {crops.shape[1]} px ({err}); use larger ones") from err
     if not np.isfinite(scores).all():
-        raise ValueError(f"--score {name} has no value for some crops of {crops.shape[1]} px; use larger ones")
+        raise ValueError(f"metric {name} has no value for some crops of {crops.shape[1]} px; use larger ones")
     return scores

@@ -193,7 +193,7 @@ def test_detail_hidden_in_the_last_bits_is_found_by_touching_them(pool: ImagePoo
 
 def test_a_score_without_pyiqa_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    with pytest.raises(ValueError, match=r"--score piqe needs pyiqa.*pip install"):
+    with pytest.raises(ValueError, match=r"metric piqe needs pyiqa.*pip install"):
         load_scorers(["piqe"])
     assert load_scorers([]) == {}
 
@@ -208,7 +208,7 @@ def test_distance_of_scores_is_that_of_their_distributions(
     figures = score_distances(sets, {"brightness": lambda image: image.mean()})
     assert figures["w1_score_brightness"]["ours"] == 0 < figures["w1_score_brightness"]["bicubic"]
     assert figures["mean_score_brightness"]["ours"] == pytest.approx(float(sets.real.mean()) / 255)
-    with pytest.raises(ValueError, match="--score nothing has no value for some crops of 32 px"):
+    with pytest.raises(ValueError, match="metric nothing has no value for some crops of 32 px"):
         score_distances(sets, {"nothing": lambda image: image.mean() * float("nan")})
 
 
