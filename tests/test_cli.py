@@ -212,3 +212,12 @@ def test_the_default_command_loads_the_shipped_weights(photo_folder, tmp_path):
     result = run("synth", "-i", photo_folder, "-o", tmp_path / "out", "--crops-per-image", 1, "--workers", 0)
     assert result.exit_code == 0, result.output
     assert verify_shards(tmp_path / "out").pairs == 3 and read_image(tmp_path / "out" / "preview.png").size
+
+
+def test_fitting_to_a_folder_takes_the_schedule_for_it_and_says_where_hr_comes_from(photo_folder, tmp_path) -> None:
+    arguments = ["train", "--lr-dir", str(photo_folder), "--from", "tiny-x4", "--out", str(tmp_path / "o"), "--dry-run"]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    config = json.loads(result.stdout)
+    assert config["steps"] == 3000 and config["start_from"] == "tiny-x4" and config["data"]["weights"] == [0.5, 0, 0.5]
+    assert config["data"]["recipes"] == ["real-esrgan", "bsrgan"]
+    assert "no --hr-dir: the images of --lr-dir" in result.stderr and "are added to teach it" in result.stderr

@@ -57,6 +57,14 @@ def test_kl_is_zero_at_the_prior_and_grows_off_it() -> None:
     assert losses.kl_to_prior(zeros + 2, zeros).tolist() == pytest.approx([2.0, 2.0])
 
 
+def test_compression_counts_only_where_the_truth_is_known() -> None:
+    nan = float("nan")
+    truth = torch.tensor([[0.0, 1.0], [nan, nan]])
+    said = torch.tensor([2.0, 100.0]), torch.tensor([0.0, 100.0])
+    assert losses.compression(*said, truth).item() == pytest.approx((2**2 + 1) / 2)
+    assert losses.compression(*said, truth[1:].expand(2, 2)).item() == 0
+
+
 def test_hinge_is_satisfied_beyond_the_margin_and_pushes_generators_up() -> None:
     assert losses.critic_hinge(torch.tensor([1.5]), torch.tensor([-2.0])).item() == 0
     assert losses.critic_hinge(torch.tensor([0.0]), torch.tensor([0.0])).item() == 2

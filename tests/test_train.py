@@ -14,7 +14,7 @@ import torch
 from degrade.block_quantiser import NONE
 from degrade.degrader import RealisticDegrader
 from degrade.train import PRESETS, DegraderTrainConfig, Models, Optimizers, learning_rate, train, train_step
-from degrade.train_data import DataConfig, TrainingData
+from degrade.train_data import DataConfig, TrainingData, compression_of
 
 CI = replace(PRESETS["ci"], hr_crop=64, batch_size=4)
 
@@ -208,6 +208,23 @@ def test_an_exposure_difference_of_a_pair_is_undone(photographs) -> None:
 def test_data_that_cannot_teach_are_told_in_a_sentence(config, told) -> None:
     with pytest.raises(ValueError, match=told):
         TrainingData(config, scale=4, hr_crop=64, batch_size=4, seed=0)
+
+
+def test_without_hr_the_photographs_to_learn_from_stand_in_reduced(photo_folder) -> None:
+    config = DataConfig(lr_dirs=(str(photo_folder),), recipes=("bicubic",), weights=(0.5, 0, 0.5))
+    data = TrainingData(config, scale=4, hr_crop=64, batch_size=4, seed=0)
+    assert data._hr_image(0).shape[0] == 512 // 4
+    batch = data[0]
+    assert batch["hr"].shape == (4, 3, 64, 64) and batch["lr"].shape == (4, 3, 16, 16)
+    with pytest.raises(ValueError, match="no HR photograph has sides of 1024 px.*too small to stand in, reduced by 4"):
+        TrainingData(config, scale=4, hr_crop=256, batch_size=4, seed=0)
+
+
+def test_what_a_recipe_says_of_jpeg_is_known_only_when_it_comes_last() -> None:
+    jpeg, resize = {"op": "jpeg", "quality": 50, "chroma": "4:2:0"}, {"op": "resize", "of": "lr"}
+    assert compression_of({"steps": [resize, jpeg]}) == (0.0, 1.0)
+    assert compression_of({"steps": [resize, {**jpeg, "chroma": "4:4:4"}]}) == (0.0, 0.0)
+    assert compression_of({"steps": [jpeg, resize]}) == (math.log(NONE), 0.0)
 
 
 @pytest.fixture
