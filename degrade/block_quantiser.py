@@ -11,78 +11,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from degrade.compress import RGB_TO_YCBCR
+
 BLOCK = 8
 BLOCK_DIM = 2 * (2 * BLOCK - 1)
 FLOOR = (0.5 / 255) ** 2  # of an energy in [0, 1]: half a grey level, below which nothing is visible
-NONE = 0.01  # coarseness that counts as no compression; libjpeg's quality 99 is 0.02
-_LUMA = (
-    16,
-    11,
-    10,
-    16,
-    24,
-    40,
-    51,
-    61,
-    12,
-    12,
-    14,
-    19,
-    26,
-    58,
-    60,
-    55,
-    14,
-    13,
-    16,
-    24,
-    40,
-    57,
-    69,
-    56,
-    14,
-    17,
-    22,
-    29,
-    51,
-    87,
-    80,
-    62,
-    18,
-    22,
-    37,
-    56,
-    68,
-    109,
-    103,
-    77,
-    24,
-    35,
-    55,
-    64,
-    81,
-    104,
-    113,
-    92,
-    49,
-    64,
-    78,
-    87,
-    103,
-    121,
-    120,
-    101,
-    72,
-    92,
-    95,
-    98,
-    112,
-    100,
-    103,
-    99,
-)  # fmt: skip - T.81, table K.1
-_CHROMA_CORNER = ((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56, 99), (47, 66, 99, 99))  # K.2; 99 elsewhere
-_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+NONE = 0.01  # coarseness that stands for no compression; libjpeg's quality 99 is 0.02
+# T.81, tables K.1 and K.2
+LUMA_STEPS = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+CHROMA_STEPS = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *((99,) * BLOCK,) * 4,
+)
 
 
 class BlockQuantiser(nn.Module):
@@ -128,9 +80,9 @@ class BlockQuantiser(nn.Module):
             noisy that it drowned what recipes teach about it (measured); `strength` is trained by itself.
         """
         log_coarseness, halved = (number.detach() for number in self.strength(code))
-        coarseness = log_coarseness.exp() - NONE
-        quantised = quantise_blocks(lr, coarseness.clamp(min=1e-3), halved.clamp(0, 1))
-        return torch.where((coarseness > 1e-3).view(-1, 1, 1, 1), quantised, lr)
+        coarseness = log_coarseness.exp()
+        quantised = quantise_blocks(lr, coarseness.clamp(min=NONE), halved.clamp(0, 1))
+        return torch.where((coarseness > 1.1 * NONE).view(-1, 1, 1, 1), quantised, lr)
 
 
 def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
@@ -145,19 +97,20 @@ def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
         (B, 3, h, w).
     """
     height, width = lr.shape[-2:]
-    padded = F.pad(lr, (0, -width % (2 * BLOCK), 0, -height % (2 * BLOCK)), mode="replicate")
-    to_ycbcr = torch.tensor(_TO_YCBCR, device=lr.device, dtype=torch.float64)
-    ycbcr = _turn(padded, to_ycbcr.to(lr.dtype))
-    luma, chroma = ycbcr[:, :1], ycbcr[:, 1:]
-    luma_table, chroma_table = (table.to(lr) * (2 / 255) for table in (luma_steps(), chroma_steps()))
-    luma = _quantised(luma, luma_table, coarseness)
-    half = F.interpolate(
-        _quantised(F.avg_pool2d(chroma, 2), chroma_table, coarseness), scale_factor=2.0, mode="bilinear"
-    )
-    whole = _quantised(chroma, chroma_table, coarseness)
-    share = halved.view(-1, 1, 1, 1)
-    ycbcr = torch.cat([luma, whole + share * (half - whole)], dim=1)
-    return _turn(ycbcr, torch.linalg.inv(to_ycbcr).to(lr.dtype))[..., :height, :width]
+    with torch.autocast(lr.device.type, enabled=False):  # rounding to multiples needs more than bfloat16's 8 bits
+        exact = lr if lr.dtype == torch.float64 else lr.float()
+        padded = F.pad(exact, (0, -width % (2 * BLOCK), 0, -height % (2 * BLOCK)), mode="replicate")
+        to_ycbcr = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64)
+        ycbcr = _turn(padded, to_ycbcr)
+        luma, chroma = ycbcr[:, :1], ycbcr[:, 1:]
+        half_level = 1 / 255  # JPEG takes 128 from luma, and 0 in [-1, 1] is 127.5
+        luma = _quantised(luma - half_level, LUMA_STEPS, coarseness) + half_level
+        half = _quantised(F.avg_pool2d(chroma, 2), CHROMA_STEPS, coarseness)
+        half = F.interpolate(half, scale_factor=2.0, mode="bilinear")
+        whole = _quantised(chroma, CHROMA_STEPS, coarseness)
+        share = halved.view(-1, 1, 1, 1)
+        ycbcr = torch.cat([luma, whole + share * (half - whole)], dim=1)
+        return _turn(ycbcr, torch.linalg.inv(to_ycbcr))[..., :height, :width].to(lr.dtype)
 
 
 def block_statistics(luma: Tensor) -> Tensor:
@@ -172,26 +125,16 @@ def block_statistics(luma: Tensor) -> Tensor:
         (B, BLOCK_DIM): for each diagonal of frequencies the mean log energy, then its difference between the grids.
     """
     height, width = (length // BLOCK * BLOCK for length in luma.shape[-2:])
-    on = _diagonals(luma[..., :height, :width])
-    off = _diagonals(luma[..., BLOCK // 2 : height - BLOCK // 2, BLOCK // 2 : width - BLOCK // 2])
-    return torch.cat([on, on - off], dim=1)
+    with torch.autocast(luma.device.type, enabled=False):  # the empty bands of JPEG lie below bfloat16's rounding
+        luma = luma.float()
+        on = _diagonals(luma[..., :height, :width])
+        off = _diagonals(luma[..., BLOCK // 2 : height - BLOCK // 2, BLOCK // 2 : width - BLOCK // 2])
+        return torch.cat([on, on - off], dim=1)
 
 
 def coarseness_of_quality(quality: float) -> float:
-    """Factor on T.81's tables that libjpeg takes for a quality of 1..100."""
+    """Factor on T.81's tables that libjpeg takes for a quality of 1..100 (it rounds the tables afterwards)."""
     return 50 / quality if quality < 50 else max(NONE, 2 - quality / 50)
-
-
-def luma_steps() -> Tensor:
-    """T.81's table K.1, (8, 8)."""
-    return torch.tensor(_LUMA, dtype=torch.float64).view(BLOCK, BLOCK)
-
-
-def chroma_steps() -> Tensor:
-    """T.81's table K.2, (8, 8)."""
-    table = torch.full((BLOCK, BLOCK), 99.0, dtype=torch.float64)
-    table[:4, :4] = torch.tensor(_CHROMA_CORNER)
-    return table
 
 
 def _blocks(planes: Tensor) -> Tensor:
@@ -209,10 +152,10 @@ def _diagonals(luma: Tensor) -> Tensor:
     return energy @ (members / members.sum(0))
 
 
-def _quantised(planes: Tensor, table: Tensor, coarseness: Tensor) -> Tensor:
-    """Round the block cosine transform of (B, C, h, w) to multiples of table x coarseness."""
+def _quantised(planes: Tensor, steps: tuple[tuple[int, ...], ...], coarseness: Tensor) -> Tensor:
+    """Round the block cosine transform of (B, C, h, w) in [-1, 1] to multiples of grey-level steps x coarseness."""
     basis, blocks = cosine_basis().to(planes), _blocks(planes)
-    step = table * coarseness.view(-1, 1, 1, 1, 1, 1)
+    step = torch.tensor(steps).to(planes) * (2 / 255) * coarseness.to(planes).view(-1, 1, 1, 1, 1, 1)
     multiples = (basis @ blocks @ basis.T) / step
     rounded = multiples + (multiples.round() - multiples).detach()  # straight through
     blocks = basis.T @ (rounded * step) @ basis
@@ -228,4 +171,4 @@ def cosine_basis() -> Tensor:
 
 
 def _turn(images: Tensor, matrix: Tensor) -> Tensor:
-    return torch.einsum("ij,bjhw->bihw", matrix, images)
+    return F.conv2d(images, matrix.to(images)[:, :, None, None])

@@ -25,7 +25,7 @@ _JPEG_SAMPLING: dict[str, int] = {
 }
 _CHROMA_STEP: dict[str, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2), "4:1:1": (1, 4)}
 # JFIF: full-range ITU-R BT.601; rows are Y, Cb, Cr (without their offset of 1/2).
-_RGB_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+RGB_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -117,7 +117,7 @@ def subsample_chroma(images: Tensor, chroma: ChromaFormat = "4:2:0") -> Tensor:
     """
     step_y, step_x = _CHROMA_STEP[chroma]
     height, width = images.shape[-2:]
-    to_ycbcr = torch.tensor(_RGB_TO_YCBCR, dtype=torch.float64)
+    to_ycbcr = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64)
     ycbcr = F.conv2d(images, to_ycbcr.to(images)[:, :, None, None])
     padded = F.pad(ycbcr[:, 1:], (0, -width % step_x, 0, -height % step_y), mode="replicate")
     small = F.avg_pool2d(padded, (step_y, step_x))

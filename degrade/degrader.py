@@ -69,7 +69,8 @@ class DegradationEncoder(nn.Module):
         public = (lr.float() + 1) / 2
         texture = texture_statistics(public) / 4 + 1.5
         blocks = block_statistics(luma_chroma(public)[:, :1]) / 4
-        mean, logvar = self.head(torch.cat([features.mean((2, 3)), spread, texture, blocks], dim=1)).chunk(2, dim=1)
+        measured = torch.cat([texture, blocks], dim=1).to(features.dtype)
+        mean, logvar = self.head(torch.cat([features.mean((2, 3)), spread, measured], dim=1)).chunk(2, dim=1)
         return mean, logvar.clamp(-8, 4)
 
 
@@ -156,9 +157,9 @@ class RealisticDegrader(ModelMixin, ConfigMixin):
             degrader = super().from_pretrained(str(name if on_hub else folder), **{**kwargs, "use_safetensors": True})
         except OSError as err:
             raise ValueError(f"no degrader {str(name)!r} could be loaded ({err}); {cls._choices()}") from err
-        for parameter in degrader.parameters():
+        for tensor in (*degrader.parameters(), *degrader.buffers()):
             # Tensors mapped from a file lie where the file has them, and some sums on a CPU depend on the alignment.
-            parameter.data = parameter.data.clone()
+            tensor.data = tensor.data.clone()
         return degrader
 
     @staticmethod

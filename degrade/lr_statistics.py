@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degrade.block_quantiser import coarseness_of_quality, cosine_basis, luma_steps
+from degrade.block_quantiser import LUMA_STEPS, coarseness_of_quality, cosine_basis
 
 Array = NDArray[np.float64]
 
@@ -234,6 +234,6 @@ _WHITE = _white_correlation()
 _COSINES = cosine_basis().numpy()
 _QUALITIES = np.arange(10, 97)
 _TABLES = [
-    np.clip((luma_steps().numpy() * coarseness_of_quality(float(quality))).round(), 1, 255).ravel().astype(np.float32)
+    np.clip((np.array(LUMA_STEPS) * coarseness_of_quality(float(quality))).round(), 1, 255).ravel().astype(np.float32)
     for quality in _QUALITIES
 ]

@@ -223,11 +223,24 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
 def compression_of(params: Drawn) -> tuple[float, float]:
     """What `BlockQuantiser.strength` should say of a recipe's LR: log coarseness and halved colour of its JPEG.
 
-    A JPEG counts only as the last step: a resize after it moves its blocks off the grid.
+    A JPEG before the last real resize counts as none, since its blocks no longer lie on the grid. Of a JPEG at LR size
+    that something else came after, and of WebP, the numbers are unknown: nan.
     """
-    last = params["steps"][-1]
-    if last["op"] != "jpeg":
+    at_lr_size, since_resize = False, []
+    for step in params["steps"]:
+        if step["op"] == "resize":
+            to_lr_size = step["of"] == "lr" and step["factor"] == 1
+            unchanged = to_lr_size and at_lr_size
+            at_lr_size = to_lr_size
+            since_resize = since_resize if unchanged else []
+        elif step["op"] != "quantise":
+            since_resize.append(step)
+    codecs = [step for step in since_resize if step["op"] in ("jpeg", "webp")]
+    if not codecs:
         return math.log(NONE), 0.0
+    last = since_resize[-1]
+    if len(codecs) > 1 or last["op"] != "jpeg":
+        return math.nan, math.nan
     return math.log(coarseness_of_quality(last["quality"])), float(last["chroma"] != "4:4:4")
 
 

@@ -18,7 +18,19 @@ from degrade.train_data import TrainingData
 Image = NDArray[np.uint8]
 
 SHEET_ROWS = 6
-CURVES = ("loss", "energy", "texture", "low", "encoder", "code", "critic", "adversarial", "spread", "energy_ratio")
+CURVES = (
+    "loss",
+    "energy",
+    "texture",
+    "low",
+    "encoder",
+    "compression",
+    "code",
+    "critic",
+    "adversarial",
+    "spread",
+    "energy_ratio",
+)
 
 
 def sample_sheet(degrader: RealisticDegrader, data: TrainingData, path: Path) -> None:

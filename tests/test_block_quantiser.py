@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from degrade.block_quantiser import (
+    CHROMA_STEPS,
+    LUMA_STEPS,
     NONE,
     BlockQuantiser,
     block_statistics,
-    chroma_steps,
     coarseness_of_quality,
     cosine_basis,
-    luma_steps,
     quantise_blocks,
 )
 from degrade.compress import jpeg
@@ -35,6 +35,24 @@ def test_it_loses_what_libjpeg_loses(photo, quality) -> None:
     assert psnr(ours, real) > max(38, psnr(photo, real) + 5)
 
 
+@pytest.mark.parametrize("quality", [20, 50, 75, 90])
+def test_a_flat_image_lands_on_libjpegs_grey_level(quality) -> None:
+    grey = torch.arange(90, 170, 6).view(-1, 1, 1, 1).expand(-1, 3, 16, 16) / 255
+    real = jpeg(grey, [quality] * len(grey))
+    ours = (
+        quantise_blocks(grey * 2 - 1, torch.full((len(grey),), coarseness_of_quality(quality)), torch.ones(1)) + 1
+    ) / 2
+    assert (ours - real).abs().max() < 0.6 / 255
+
+
+def test_mixed_precision_changes_neither_blocks_nor_what_is_read_of_them(photo) -> None:
+    coarseness, halved = torch.tensor([0.3, 1.0]), torch.ones(2)
+    full = quantise_blocks(photo * 2 - 1, coarseness, halved), block_statistics(photo[:, :1])
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = quantise_blocks(photo * 2 - 1, coarseness, halved), block_statistics(photo[:, :1])
+    assert all(torch.equal(a, b) for a, b in zip(full, mixed, strict=True))
+
+
 def test_the_cosine_basis_is_orthonormal_and_begins_with_the_mean() -> None:
     basis = cosine_basis()
     assert torch.allclose(basis @ basis.T, torch.eye(8, dtype=torch.float64), atol=1e-12)
@@ -42,8 +60,9 @@ def test_the_cosine_basis_is_orthonormal_and_begins_with_the_mean() -> None:
 
 
 def test_tables_are_those_of_the_standard() -> None:
-    assert luma_steps()[0, 0] == 16 and luma_steps()[7, 7] == 99 and luma_steps().sum() == 3688
-    assert chroma_steps()[0, 0] == 17 and chroma_steps()[7, 0] == 99 and torch.equal(chroma_steps(), chroma_steps().T)
+    luma, chroma = torch.tensor(LUMA_STEPS), torch.tensor(CHROMA_STEPS)
+    assert luma.shape == chroma.shape == (8, 8) and luma.sum() == 3688 and luma[0, 7] == 61 and luma[7, 0] == 72
+    assert chroma[0, 0] == 17 and chroma[7, 0] == 99 and torch.equal(chroma, chroma.T)
 
 
 def test_coarseness_is_libjpegs_rule() -> None:
@@ -63,7 +82,7 @@ def test_every_image_is_quantised_by_its_own_code_at_any_size(photo) -> None:
     odd = photo[..., :45, :70]
     made = quantiser(odd, torch.tensor([[0.0], [1.0]]))
     assert torch.equal(made[0], odd[0]) and made.shape == odd.shape
-    whole = quantise_blocks(odd, torch.full((2,), 1 - NONE), torch.zeros(2))
+    whole = quantise_blocks(odd, torch.ones(2), torch.zeros(2))
     assert torch.allclose(made[1], whole[1], atol=1e-4)
 
 

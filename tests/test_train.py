@@ -220,11 +220,16 @@ def test_without_hr_the_photographs_to_learn_from_stand_in_reduced(photo_folder)
         TrainingData(config, scale=4, hr_crop=256, batch_size=4, seed=0)
 
 
-def test_what_a_recipe_says_of_jpeg_is_known_only_when_it_comes_last() -> None:
-    jpeg, resize = {"op": "jpeg", "quality": 50, "chroma": "4:2:0"}, {"op": "resize", "of": "lr"}
+def test_what_a_recipe_says_of_jpeg_is_known_only_when_it_comes_last_at_lr_size() -> None:
+    jpeg, resize = {"op": "jpeg", "quality": 50, "chroma": "4:2:0"}, {"op": "resize", "of": "lr", "factor": 1.0}
+    larger, blur, webp = {**resize, "factor": 1.2}, {"op": "blur"}, {"op": "webp", "quality": 50}
     assert compression_of({"steps": [resize, jpeg]}) == (0.0, 1.0)
     assert compression_of({"steps": [resize, {**jpeg, "chroma": "4:4:4"}]}) == (0.0, 0.0)
-    assert compression_of({"steps": [jpeg, resize]}) == (math.log(NONE), 0.0)
+    assert compression_of({"steps": [larger, jpeg, resize]}) == (math.log(NONE), 0.0)
+    assert compression_of({"steps": [resize, jpeg, resize]}) == (0.0, 1.0)  # the last resize changes nothing
+    assert compression_of({"steps": [resize, jpeg, {"op": "quantise"}]}) == (0.0, 1.0)
+    for unknown in ([resize, jpeg, blur], [resize, webp], [resize, jpeg, jpeg]):
+        assert all(map(math.isnan, compression_of({"steps": unknown})))
 
 
 @pytest.fixture
