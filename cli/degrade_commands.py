@@ -330,7 +330,7 @@ def presets(show: str | None, schema: bool) -> None:
 @click.option("--out", "-o", "--output", "out", type=_PATH, required=True, metavar="DIR", help="Folder of the report.")
 @friendly
 def evaluate(out: Path, pairs: tuple[Path, Path] | None, reference_dir: Path | None, **options: Any) -> None:
-    """Is the LR like real LR? Writes report.json and report.html.
+    """Is the LR like real LR? Writes report.json, report.md and report.html.
 
     Every figure stands beside those of Real-ESRGAN and bicubic, and of real images against other real ones.
 

@@ -1,6 +1,7 @@
 """Blind measurements of one LR image: how noisy, blurred, blocky, sharpened it is, with nothing to compare it to.
 
-They are deliberately not the numbers that training optimises (degrade/texture.py): a degrader is judged by other eyes.
+They are not the numbers that training optimises (degrade/texture.py): a degrader is judged by other eyes. Only
+``jpeg_loss`` reads what training teaches too, by another road.
 """
 
 import cv2

@@ -1,6 +1,7 @@
 """The realism report: is the made LR like real LR, in all its variety, under control, and true to its HR?
 
-`evaluate` gathers the crops, computes every figure for several seeds, and writes ``report.json`` and ``report.html``.
+`evaluate` gathers the crops, computes every figure for several seeds, and writes report.json, report.md and
+report.html.
 Every figure of ours stands beside the same figure of bicubic, of Real-ESRGAN, and, where there is one, of real LR
 against other real LR.
 """
@@ -110,7 +111,6 @@ def evaluate(
     if config.before:
         learned["before"] = _mix(config, config.before)
     mix = learned["ours"]
-    assert mix.degrader is not None
     side, scale = config.crop_size, config.scale
     real = ImagePool.open(list_lr(config.real_lr), min_side=side)
     hr = ImagePool.open(list_sources(config.hr_dir), min_side=side * scale, max_side=config.max_hr_side)
@@ -119,7 +119,7 @@ def evaluate(
     if config.pairs is not None:
         pairs, pairs_left_out = real_pairs(*config.pairs, scale=scale, side=side)
         left_out += pairs_left_out
-    features, scorers = LrFeatures.shipped(), load_scorers(config.scores)
+    features, scorers = LrFeatures.shipped(), load_scorers(config.scores, only="NR")
     runs: list[dict[str, Figures]] = []
     evidence: Evidence | None = None
     for seed in range(config.seeds):
@@ -132,7 +132,7 @@ def evaluate(
     assert evidence is not None
     report: dict[str, Any] = {
         "settings": json.loads(json.dumps(asdict(config), default=str)),
-        "degrader_sha256": fingerprint(mix.degrader),
+        "degrader_sha256": {name: fingerprint(each.degrader) for name, each in learned.items() if each.degrader},
         "images": {"real_lr": len(real.sources), "hr": len(hr.sources), "pair_crops": len(pairs.lr) if pairs else 0},
         "left_out": left_out,
         **{section: _mean_and_sd([run[section] for run in runs]) for section in runs[0]},
@@ -186,7 +186,7 @@ def _measure(
         sections["hiding"] = hiding(sets.hr, made_of_hr, config.scale, seed=seed)
     else:
         like = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
-        of_pairs = {"real": pairs.lr, "ours": like, **baselines(pairs.hr, config.scale, seed)}
+        of_pairs = {"real": pairs.lr, "ours_like": like, **baselines(pairs.hr, config.scale, seed)}
         sections["hiding"] = hiding(pairs.hr, of_pairs, config.scale, seed=seed)
         sections["pairs"] = score_pairs(pairs, mix, seed=seed)
         sections["control_pairs"] = control(pairs, mix, seed=seed)
@@ -196,8 +196,7 @@ def _measure(
 
 def _evidence(sets: CropSets, pairs: KnownPairs | None, mix: DegradationMix) -> Evidence:
     """What the page shows of one seed: its sets, their codes, and a contact sheet."""
-    crops = {"real": sets.real} | {name: made for name, made in sets.made.items() if name != "real"}
-    codes = {name: codes_of(part, mix).double().numpy() for name, part in crops.items()}
+    codes = {name: codes_of(crops, mix).double().numpy() for name, crops in sets.shown().items()}
     hr, lr, reference = (pairs.hr, pairs.lr, pairs.reference) if pairs else (sets.hr, None, None)
     shown = np.linspace(0, len(hr) - 1, min(SHEET_ROWS, len(hr))).round().astype(int)
     columns = {"HR": hr[shown], "clean": clean_downsampling(hr[shown], mix.scale)}

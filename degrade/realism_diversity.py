@@ -63,7 +63,7 @@ def known_spreads(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figur
 
     Returns:
         Root-mean-square standard deviation of the high band in grey levels: ``known_spread_of_noise`` over draws of
-        the noise of one look, ``known_spread_of_look`` over different looks of one HR.
+        the noise of one look, ``known_spread_of_look_and_noise`` over different looks of one HR, each with new noise.
     """
     hr, drawn = pairs.hr[:CROPS], pairs.drawn[:CROPS]
     codes = codes_of(pairs.reference, mix)
@@ -74,11 +74,11 @@ def known_spreads(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figur
     # the looks of the next pair, of the one after it, ...: each HR crop meets SAMPLES of them
     look = {
         "real": [apply_drawn(hr, _turned(pairs.drawn, k)[:CROPS]) for k in range(SAMPLES)],
-        "ours": [make_like(hr, mix, codes.roll(-k, 0)[:CROPS], seed) for k in range(SAMPLES)],
+        "ours": [make_like(hr, mix, codes.roll(-k, 0)[:CROPS], seed * SAMPLES + k) for k in range(SAMPLES)],
     }
     return {
         "known_spread_of_noise": {name: spread(draws) for name, draws in noise.items()},
-        "known_spread_of_look": {name: spread(draws) for name, draws in look.items()},
+        "known_spread_of_look_and_noise": {name: spread(draws) for name, draws in look.items()},
     }
 
 

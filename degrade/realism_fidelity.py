@@ -43,7 +43,7 @@ def fidelity(hr: Crops, made: dict[str, Crops], scale: int) -> Figures:
 def fidelity_of_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
     """`fidelity` of ours, the baselines, and of the real LR itself, which is not perfect either."""
     ours = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
-    made = {"real": pairs.lr, "ours": ours, **baselines(pairs.hr, mix.scale, seed)}
+    made = {"real": pairs.lr, "ours_like": ours, **baselines(pairs.hr, mix.scale, seed)}
     return fidelity(pairs.hr, made, mix.scale)
 
 

@@ -30,7 +30,6 @@ HISTOGRAMS = {
     "ringing": "Ringing beside edges",
     "clipped_share": "Share of clipped pixels",
 }
-SETS = ("real", "ours", "real_esrgan", "bicubic")
 BLIND_EACH = 12  # crops of either kind in the blind test
 HR_QUALITY = 92
 
@@ -76,7 +75,7 @@ def write_page(report: dict[str, Any], evidence: Evidence, path: Path) -> None:
             "What is measured of an image",
             "How often each value occurs. The grey area is real; a good degrader's line follows its outline. "
             "W1 is the distance to the real images, mean of all seeds.",
-            legend(SETS) + _histograms(report, evidence.sets),
+            legend(list(evidence.codes)) + _histograms(report, evidence.sets),
         ),
         _section("Spectra and looks", "", _spectra_and_codes(evidence)),
         _section(
@@ -142,7 +141,7 @@ def _tiles(report: dict[str, Any]) -> str:
             f"{baselines(blind)}, real to real {number(mean(blind, 'real'))}",
         ),
         (
-            number(mean(follows, "ours")),
+            number(mean(follows, "ours_like")),
             "correlation of the noise with that of the reference",
             f"with a wrong reference {number(mean(follows, 'ours_wrong'))}",
         ),
@@ -183,8 +182,7 @@ def _blind(sets: CropSets) -> str:
 
 
 def _histograms(report: dict[str, Any], sets: CropSets) -> str:
-    tables = {"real": table_of(sets.real)}
-    tables |= {name: table_of(sets.made[name]) for name in SETS[1:]}
+    tables = {name: table_of(crops) for name, crops in sets.shown().items()}
     panels = []
     for key, title in HISTOGRAMS.items():
         figures = report["realism"][f"w1_{key}"]
@@ -199,12 +197,12 @@ def _histograms(report: dict[str, Any], sets: CropSets) -> str:
 
 
 def _spectra_and_codes(evidence: Evidence) -> str:
-    crops = {"real": evidence.sets.real} | {name: evidence.sets.made[name] for name in SETS[1:]}
-    power = {name: np.stack([radial_spectrum(crop) for crop in part]) for name, part in crops.items()}
+    shown = evidence.sets.shown()
+    power = {name: np.stack([radial_spectrum(crop) for crop in crops]) for name, crops in shown.items()}
     flat = principal_axes(evidence.codes, "real")
     power_chart = spectra(spectrum_frequencies(), power, "power spectra")
     return (
-        f"{legend(SETS)}<div class='panels wide'>"
+        f"{legend(list(shown))}<div class='panels wide'>"
         f"<figure><figcaption><b>Power spectrum</b></figcaption>{power_chart}"
         "<small>Decibels over cycles per pixel. The grey band holds 80 % of the real crops; lines are means.</small>"
         "</figure>"

@@ -42,12 +42,14 @@ class KnownPairs:
         hr: (N, side * scale, side * scale, 3).
         lr: (N, side, side, 3).
         reference: (N, side, side, 3).
+        images: the number of the photograph that each was cut from.
         drawn: for recipe-made pairs the parameters, else empty.
     """
 
     hr: Crops
     lr: Crops
     reference: Crops
+    images: Sequence[int]
     drawn: Sequence[Drawn] = ()
 
 
@@ -64,8 +66,8 @@ def real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[Kn
     """
     config = DataConfig(pairs=((str(hr_dir), str(lr_dir)),))
     data = TrainingData(config, scale=scale, hr_crop=side * scale, batch_size=2, seed=0)
-    hr_crops, lr_crops, references = [], [], []
-    for hr, lr in data.pairs:
+    hr_crops, lr_crops, references, images = [], [], [], []
+    for number, (hr, lr) in enumerate(data.pairs):
         corners = [
             (y, x) for y in range(0, lr.shape[0] - side + 1, side) for x in range(0, lr.shape[1] - side + 1, side)
         ]
@@ -73,11 +75,12 @@ def real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[Kn
             continue
         parts = [lr[y : y + side, x : x + side] for y, x in corners]
         lr_crops += parts
+        images += [number] * len(parts)
         references += [parts[(i + len(parts) // 2) % len(parts)] for i in range(len(parts))]
         hr_crops += [hr[y * scale : (y + side) * scale, x * scale : (x + side) * scale] for y, x in corners]
     if not lr_crops:
         raise ValueError(f"no pair of {lr_dir} holds two crops of {side} px; use smaller crops")
-    return KnownPairs(np.stack(hr_crops), np.stack(lr_crops), np.stack(references)), data.left_out
+    return KnownPairs(np.stack(hr_crops), np.stack(lr_crops), np.stack(references), images), data.left_out
 
 
 def recipe_pairs(pool: ImagePool, count: int, *, scale: int, side: int, seed: int) -> KnownPairs:
@@ -87,7 +90,7 @@ def recipe_pairs(pool: ImagePool, count: int, *, scale: int, side: int, seed: in
     drawn = [recipes[i % len(recipes)].draw(each, scale) for i, each in enumerate(seeds)]
     hr = pool.crops(count, side * scale, seed + 101)
     other = pool.crops(count, side * scale, seed + 202)[::-1]
-    return KnownPairs(hr, apply_drawn(hr, drawn), apply_drawn(other, drawn), drawn)
+    return KnownPairs(hr, apply_drawn(hr, drawn), apply_drawn(other, drawn), range(count), drawn)
 
 
 def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
@@ -97,13 +100,13 @@ def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
     ``ours_wrong`` was given the reference of another pair; what correlation is left there, the scene explains.
 
     Returns:
-        For ``ours``, ``ours_wrong``, ``real_esrgan``, ``bicubic`` the correlation of each change with the truth's, and
-        the energy of the high band over the truth's.
+        For ``ours_like``, ``ours_wrong``, ``real_esrgan``, ``bicubic`` the correlation of each change with the truth's,
+        and the energy of the high band over the truth's.
     """
     codes = codes_of(pairs.reference, mix)
     made = {
-        "ours": make_like(pairs.hr, mix, codes, seed),
-        "ours_wrong": make_like(pairs.hr, mix, codes[_wrong_partners(len(codes), seed)], seed),
+        "ours_like": make_like(pairs.hr, mix, codes, seed),
+        "ours_wrong": make_like(pairs.hr, mix, codes[_wrong_partners(pairs.images, seed)], seed),
         **baselines(pairs.hr, mix.scale, seed),
     }
     clean = table_of(clean_downsampling(pairs.hr, mix.scale))
@@ -128,7 +131,7 @@ def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures
         high band; energy score, CRPS, and how far the ranks of the truth are from even.
     """
     some = np.linspace(0, len(pairs.lr) - 1, min(SCORED, len(pairs.lr))).round().astype(int)
-    pairs = KnownPairs(pairs.hr[some], pairs.lr[some], pairs.reference[some])
+    pairs = KnownPairs(pairs.hr[some], pairs.lr[some], pairs.reference[some], [pairs.images[i] for i in some])
     codes = codes_of(pairs.reference, mix)
     draws: dict[str, Callable[[int], Crops]] = {
         "ours_like": lambda k: make_like(pairs.hr, mix, codes, seed * SAMPLES + k),
@@ -153,12 +156,11 @@ def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures
     return figures
 
 
-def _wrong_partners(count: int, seed: int) -> list[int]:
-    """For each number another one, along one random cycle: a fixed step would meet the same recipe again and again."""
-    order = np.random.default_rng(seed).permutation(count)
-    wrong = np.empty(count, int)
-    wrong[order] = np.roll(order, 1)
-    return [int(other) for other in wrong]
+def _wrong_partners(images: Sequence[int], seed: int) -> list[int]:
+    """For each crop one of another photograph, drawn at random: a fixed step would meet the same recipe every time."""
+    rng = np.random.default_rng(seed)
+    numbers = np.asarray(images)
+    return [int(rng.choice(np.flatnonzero(numbers != own))) for own in numbers]
 
 
 def _changes(lr: Crops, clean: dict[str, Array]) -> dict[str, Array]:

@@ -3,28 +3,28 @@
 LR should look as bad as real LR, not better: what counts is how far the two distributions of a score are apart.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from degrade.distances import wasserstein_1
 from degrade.lr_statistics import Array
 from degrade.realism_sets import Crops, CropSets, to_tensors
 from degrade.realism_unpaired import Figures
 
-Scorer = Callable[[Tensor], Tensor]
+Scorer = Any  # pyiqa's InferenceModel: a callable with ``metric_mode``; (1, 3, H, W) in [0, 1] to a number
 
 
-def load_scorers(names: Sequence[str]) -> dict[str, Scorer]:
-    """The metrics by name.
+def load_scorers(names: Sequence[str], only: str = "") -> dict[str, Scorer]:
+    """Metrics of pyiqa by name.
 
     Args:
-        names: of pyiqa's no-reference metrics ("piqe", "niqe", ...), or ``NAME=FILE`` with the metric's weights where
-            they cannot be downloaded.
+        names: such as "piqe", or ``NAME=FILE`` with the metric's weights where they cannot be downloaded.
+        only: "NR" refuses metrics that need a reference, "FR" those that take none; "" takes both.
 
     Raises:
-        ValueError: pyiqa is not installed, has no such metric, or cannot get its weights.
+        ValueError: pyiqa is not installed, has no such metric, cannot get its weights, or it is of the other kind.
     """
     if not names:
         return {}
@@ -45,6 +45,9 @@ def load_scorers(names: Sequence[str]) -> dict[str, Scorer]:
             raise ValueError(
                 f"metric {name} cannot be used ({reason}); give its weights as {name}=FILE, or another metric"
             ) from err
+        if only and scorers[name].metric_mode != only:
+            kind = "no reference" if only == "NR" else "a reference"
+            raise ValueError(f"metric {name} cannot be used here; name one that takes {kind}")
     return scorers
 
 

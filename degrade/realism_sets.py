@@ -21,7 +21,7 @@ from degrade.recipe_steps import Drawn
 from degrade.sources import Source, list_sources
 from degrade.tars import LR_ROLES, shard_paths, split_member, tar_members
 from degrade.texture import BLOCK
-from degrade.train_data import reduce_by, shrink_to, to_tensor
+from degrade.train_data import reduce_by, shrink_to, shrunk_size, to_tensor
 from degrade.train_report import to_image
 
 Crops = NDArray[np.uint8]  # (N, side, side, 3) RGB
@@ -60,8 +60,9 @@ class ImagePool:
             except (ValueError, OSError) as err:
                 pool.left_out.append(f"{source.name}: {err}")
                 continue
-            if min(info.width, info.height) < min_side:
-                pool.left_out.append(f"{source.name}: {info.width}x{info.height} is smaller than the crop, {min_side}")
+            width, height = shrunk_size((info.width, info.height), max_side)
+            if min(width, height) < min_side:
+                pool.left_out.append(f"{source.name}: {width}x{height} is smaller than the crop, {min_side}")
             else:
                 pool.sources.append(source)
         if not pool.sources:
@@ -75,7 +76,10 @@ class ImagePool:
         return self._decoded[source.name]
 
     def halves(self, seed: int) -> tuple[list[Source], list[Source]]:
-        """Split the images at random into two halves of equal size (one image is left out of an odd number).
+        """Split the images at random into two halves of equal size.
+
+        Each is an even number of images where it can be, so that its own halves share none either; up to three images
+        are left out for that.
 
         Raises:
             ValueError: there are fewer than two images.
@@ -85,6 +89,7 @@ class ImagePool:
         shuffled = list(self.sources)
         random.Random(f"{seed}/halves").shuffle(shuffled)
         half = len(shuffled) // 2
+        half -= half % 2 if half > 1 else 0
         return shuffled[:half], shuffled[half : 2 * half]
 
     def crops(self, count: int, side: int, seed: int, *, among: Sequence[Source] | None = None, grid: int = 1) -> Crops:
@@ -127,6 +132,10 @@ class CropSets:
     hr: Crops
     made: dict[str, Crops]
 
+    def shown(self) -> dict[str, Crops]:
+        """What pictures and charts show: as ``real`` the half that is measured against, then what is made."""
+        return {"real": self.real} | {name: crops for name, crops in self.made.items() if name != "real"}
+
 
 def gather(
     real: ImagePool, hr: ImagePool, learned: dict[str, DegradationMix], *, count: int, side: int, seed: int,
@@ -145,6 +154,7 @@ def gather(
             those that the degrader draws from.
     """
     scale = learned["ours"].scale
+    count -= count % 2
     reference, held_out = real.halves(seed)
     # The same shuffle: where the HR images are the partners of the real ones, both have the same scenes in each half.
     hr_crops = hr.crops(count, side * scale, seed, among=[source for half in hr.halves(seed) for source in half])

@@ -19,7 +19,7 @@ def compare_sets(sets: CropSets, features: LrFeatures, *, scale: int, seed: int)
     """Every distance of every made set to the held-out half of the real crops.
 
     Returns:
-        For each metric the value for ``real`` (the other half: the floor), ``ours``, ``real_esrgan``, ``bicubic``.
+        For each metric the value of every made set; ``real`` is the other half of the real crops: the floor.
     """
     real_features = features.of_crops(sets.real)
     real_table = table_of(sets.real)
@@ -48,7 +48,11 @@ def compare_sets(sets: CropSets, features: LrFeatures, *, scale: int, seed: int)
         values["classifier_accuracy"], values["classifier_auc"] = _verdict(sets, name, seed)
         for metric, value in values.items():
             figures.setdefault(metric, {})[name] = value
-    figures["taken_for_real"] = _taken_for_real(sets, seed)
+    figures["taken_for_real"] = _taken_for_real(sets, ("ours", "real_esrgan", "bicubic"), seed)
+    if "before" in sets.made:  # a judge of its own: one more competitor would change what the others are called
+        figures["taken_for_real"]["before"] = _taken_for_real(sets, ("before", "real_esrgan", "bicubic"), seed)[
+            "before"
+        ]
     return figures
 
 
@@ -101,14 +105,12 @@ def _verdict(sets: CropSets, name: str, seed: int) -> tuple[float, float]:
     return float(np.mean([verdict.accuracy for verdict in verdicts])), float(np.mean([v.auc for v in verdicts]))
 
 
-def _taken_for_real(sets: CropSets, seed: int) -> dict[str, float]:
-    """How often a classifier of all sets calls a crop of each real; ``real`` itself is the half measured against."""
+def _taken_for_real(sets: CropSets, names: tuple[str, ...], seed: int) -> dict[str, float]:
+    """How often a classifier of these sets and of real crops calls each real: of real ones of both halves too."""
     half = len(sets.real) // 2
-    made = {name: crops for name, crops in sets.made.items() if name != "real"}
     folds = [
-        [sets.made["real"], *(crops[:half] for crops in made.values())],
-        [sets.real, *(crops[half:] for crops in made.values())],
+        [sets.made["real"], *(sets.made[name][:half] for name in names)],
+        [sets.real, *(sets.made[name][half:] for name in names)],
     ]
     called = [[logits.argmax(1) == 0 for logits in classify(*each, seed=seed)] for each in (folds, folds[::-1])]
-    names = ["real", *made]
-    return {name: float(np.concatenate([fold[i] for fold in called]).mean()) for i, name in enumerate(names)}
+    return {name: float(np.concatenate([fold[i] for fold in called]).mean()) for i, name in enumerate(("real", *names))}

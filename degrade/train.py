@@ -447,10 +447,10 @@ def averaged_degrader(
     if config.ema_decay:
         ema.copy_to(degrader.parameters())
     crops = data.real_lr_crops(BANK_CROPS_PER_IMAGE, BANK_CROP_LR)
-    if not len(crops):
-        crops = torch.cat([data[-1 - i]["lr"] for i in range(64)])  # steps that training never reaches
+    if not crops:
+        crops = [data[-1 - i]["lr"] for i in range(64)]  # steps that training never reaches
     with torch.inference_mode():
-        codes = [degrader.encode(part.to(degrader.device)) for part in crops.split(64)]
+        codes = [degrader.encode(part.to(degrader.device)) for part in crops]
     degrader.set_bank(torch.cat(codes))
     return degrader.eval()
 

@@ -91,17 +91,24 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         self.recipes = [Recipe.load(name) for name in config.recipes]
         self.pairs = [pair for folders in config.pairs for pair in self._aligned_pairs(*folders)]
         sources = [source for folder in config.lr_dirs for source in list_sources(Path(folder))]
-        self.lr = self._readable(sources, self.lr_crop)
-        self.hr_reduction = 1 if config.hr_dir else scale
-        hr_sources = list_sources(Path(config.hr_dir)) if config.hr_dir else sources
-        self.hr = self._readable(hr_sources, hr_crop * self.hr_reduction)
+        lr_sizes = self._sizes(sources)
+        self.lr = self._large_enough(lr_sizes, self.lr_crop)
+        if config.hr_dir:
+            sizes = self._sizes(list_sources(Path(config.hr_dir)))
+            shrunk = {source: shrunk_size(size, config.max_hr_side) for source, size in sizes.items()}
+            self.hr_reduction, self.hr = 1, self._large_enough(shrunk, hr_crop)
+        else:
+            self.hr_reduction = scale
+            self.hr = [source for source, size in lr_sizes.items() if min(size) >= hr_crop * scale]
         if config.lr_dirs and not self.hr:
             stand_in = "" if config.hr_dir else f", since the LR images are too small to stand in, reduced by {scale}"
             side = hr_crop * self.hr_reduction
             raise ValueError(f"no HR photograph has sides of {side} px; give a folder of HR photographs{stand_in}")
         counts = (len(self.hr) * bool(self.recipes), len(self.pairs), len(self.lr))
         self.kind_weights = [weight * bool(count) for weight, count in zip(config.weights, counts, strict=True)]
-        if not sum(self.kind_weights):
+        if any(counts) and not sum(self.kind_weights):
+            raise ValueError(f"the weights {config.weights} leave nothing to draw; raise that of what is there")
+        if not any(counts):
             raise ValueError(f"no image is usable; the first reason: {(self.left_out or ['the folders are empty'])[0]}")
         self._hr_image = lru_cache(CACHED_IMAGES)(self._read_hr)
         self._lr_image = lru_cache(CACHED_IMAGES)(lambda index: read_image(self.lr[index].read()))
@@ -123,17 +130,20 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         hr, lr, paired, compression = (torch.cat(parts) for parts in zip(*looks, strict=True))
         return {"hr": hr, "lr": lr, "paired": paired, "compression": compression}
 
-    def real_lr_crops(self, per_image: int, size: int) -> Tensor:
-        """Crops of every genuinely real LR image, for the bank of codes: (N, 3, size, size), or none: (0, 3, ...)."""
+    def real_lr_crops(self, per_image: int, size: int) -> list[Tensor]:
+        """Crops of every genuinely real LR image, for the bank of codes.
+
+        Returns:
+            For each image (per_image, 3, side, side): side is ``size``, or what a smaller image has in whole blocks.
+        """
         crops = []
         images = [lr for _, lr in self.pairs] + [read_image(source.read()) for source in self.lr]
         for index, image in enumerate(images):
             rng = random.Random(f"{self.seed}/bank/{index}")
             side = min(size, *(length // STRIDE * STRIDE for length in image.shape[:2]))
-            for _ in range(per_image):
-                crop = to_tensor(_crop(image, *_corner(rng, image, side, STRIDE), side))
-                crops.append(torch.nn.functional.pad(crop, (0, size - side, 0, size - side), mode="reflect"))
-        return torch.cat(crops) if crops else torch.zeros(0, 3, size, size)
+            own = [to_tensor(_crop(image, *_corner(rng, image, side, STRIDE), side)) for _ in range(per_image)]
+            crops.append(torch.cat(own))
+        return crops
 
     def _look(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Two samples with one degradation: hr, lr, paired, compression."""
@@ -176,22 +186,28 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         return to_tensor(hr_part), to_tensor(_crop(lr, top, left, self.lr_crop))
 
     def _read_hr(self, index: int) -> Image:
-        image = reduce_by(read_image(self.hr[index].read()), self.hr_reduction)
-        return shrink_to(image, self.config.max_hr_side)
+        image = read_image(self.hr[index].read())
+        return (
+            reduce_by(image, self.hr_reduction) if self.hr_reduction > 1 else shrink_to(image, self.config.max_hr_side)
+        )
 
-    def _readable(self, sources: list[Source], min_side: int) -> list[Source]:
-        usable = []
+    def _sizes(self, sources: list[Source]) -> dict[Source, tuple[int, int]]:
+        """Height and width of the images that can be read."""
+        sizes = {}
         for source in sources:
             try:
-                size = read_image(source.read()).shape
+                height, width = read_image(source.read()).shape[:2]
             except (ValueError, OSError) as err:
                 self.left_out.append(f"{source.name}: {err}")
-                continue
-            if min(size[:2]) < min_side:
-                self.left_out.append(f"{source.name}: {size[1]}x{size[0]} is smaller than the crop, {min_side}")
             else:
-                usable.append(source)
-        return usable
+                sizes[source] = (height, width)
+        return sizes
+
+    def _large_enough(self, sizes: dict[Source, tuple[int, int]], min_side: int) -> list[Source]:
+        for source, (height, width) in sizes.items():
+            if min(height, width) < min_side:
+                self.left_out.append(f"{source.name}: {width}x{height} is smaller than the crop, {min_side}")
+        return [source for source, size in sizes.items() if min(size) >= min_side]
 
     def _aligned_pairs(self, hr_dir: str, lr_dir: str) -> list[tuple[Image, Image]]:
         """Real pairs that fit: the size ratio is the scale, the shift is small; brightness brought to the HR's."""
@@ -226,7 +242,8 @@ def compression_of(params: Drawn) -> tuple[float, float]:
     A JPEG before the last real resize counts as none, since its blocks no longer lie on the grid. Of a JPEG at LR size
     that something else came after, and of WebP, the numbers are unknown: nan.
     """
-    at_lr_size, since_resize = False, []
+    at_lr_size = False
+    since_resize: list[Drawn] = []
     for step in params["steps"]:
         if step["op"] == "resize":
             to_lr_size = step["of"] == "lr" and step["factor"] == 1
@@ -260,6 +277,13 @@ def reduce_by(image: Image, factor: int) -> Image:
     height, width = (length // factor * factor for length in image.shape[:2])
     size = (width // factor, height // factor)
     return cv2.resize(image[:height, :width], size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def shrunk_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """What `shrink_to` makes of an image of these sides."""
+    while max_side and max(size) > max_side:
+        size = (size[0] // 2, size[1] // 2)
+    return size
 
 
 def shrink_to(image: Image, max_side: int) -> Image:

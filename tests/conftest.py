@@ -26,6 +26,17 @@ def tiny_degrader() -> RealisticDegrader:
     return degrader.eval()
 
 
+@pytest.fixture
+def jpeg_degrader(tiny_degrader: RealisticDegrader) -> RealisticDegrader:
+    """The same, compressing: by how much depends on the code."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        last = tiny_degrader.quantiser.read[-1]
+        torch.nn.init.normal_(last.weight, std=0.3)
+        torch.nn.init.zeros_(last.bias)
+    return tiny_degrader
+
+
 @pytest.fixture(scope="session")
 def photographs() -> dict[str, NDArray[np.uint8]]:
     """Real photographs from the scikit-image wheel, (H, W, 3) uint8."""

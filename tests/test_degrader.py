@@ -50,6 +50,33 @@ def test_a_sample_depends_on_its_own_generator_and_not_on_its_batch(tiny_degrade
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
+def test_a_degrader_that_compresses_keeps_its_promises_too(jpeg_degrader, tmp_path) -> None:
+    """Same image in a batch, in tiles and after saving, but for a JPEG coefficient that a last bit may turn."""
+    hr = torch.rand(2, 3, 320, 272, generator=torch.Generator().manual_seed(0))
+    code = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
+    jpeg_degrader.save_pretrained(tmp_path / "d")
+    loaded = RealisticDegrader.from_pretrained(tmp_path / "d").eval()
+    with torch.inference_mode():
+        together = jpeg_degrader(hr, code, generator=generators(1, 2))
+        alone = [jpeg_degrader(hr[i : i + 1], code[i : i + 1], generator=generators(i + 1)) for i in range(2)]
+        tiled = jpeg_degrader(hr, code, generator=generators(1, 2), tile=16)
+        plain = jpeg_degrader(hr, code, generator=generators(1, 2), steps=4)
+        assert torch.equal(together, loaded(hr, code, generator=generators(1, 2)))
+    for other in (torch.cat(alone), tiled):
+        assert ((together - other).abs() > 1e-4).float().mean() < 0.01
+    assert plain.shape == together.shape
+    strength, _ = jpeg_degrader.quantiser.strength(code)
+    assert (strength > -2).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_it_runs_in_other_precisions(jpeg_degrader, dtype) -> None:
+    degrader = jpeg_degrader.to(dtype)
+    hr, photo = torch.rand(1, 3, 64, 64).to(dtype), torch.rand(1, 3, 40, 40).to(dtype)
+    lr = degrader(hr, reference=photo, steps=2)
+    assert lr.dtype == dtype and lr.shape == (1, 3, 16, 16) and torch.isfinite(lr).all()
+
+
 def test_drawing_never_touches_the_global_generator(tiny_degrader) -> None:
     before = torch.get_rng_state()
     tiny_degrader(torch.rand(1, 3, 32, 32, generator=torch.Generator()))

@@ -57,3 +57,30 @@ def test_rates_are_megapixels_by_seconds() -> None:
     import time
 
     assert 5 < load("benchmark_degrade").rate(lambda _: time.sleep(0.01), 0.1, rounds=5) < 10.1
+
+
+def test_the_hidden_world_keeps_its_three_parts_apart_and_is_not_mixed_with_another(tmp_path, photo_folder) -> None:
+    import pytest
+
+    from degrade.images import encode_image, read_image
+
+    astronaut = read_image(photo_folder / "astronaut.png")
+    for number in range(12):
+        crop = astronaut[: 128 + 32 * (number % 3), 20 * number : 20 * number + 160]
+        (photo_folder / f"{number}.png").write_bytes(encode_image(crop.copy(), "png"))
+    module, world = load("hidden_world"), tmp_path / "world"
+    module.make_world(photo_folder, world, seed=0)
+    names = {
+        part: {p.name for p in (world / part).iterdir()} for part in ("given_lr", "given_hr", "truth/hr", "truth/lr")
+    }
+    assert names["truth/hr"] == names["truth/lr"] and all(names.values())
+    assert (
+        len(names["given_lr"] | names["given_hr"] | names["truth/hr"])
+        == 15
+        == sum(map(len, names.values())) - len(names["truth/lr"])
+    )
+    some = next(iter(names["truth/hr"]))
+    hr, lr = (read_image(world / "truth" / side / some) for side in ("hr", "lr"))
+    assert hr.shape[0] == 4 * lr.shape[0] and hr.shape[1] == 4 * lr.shape[1]
+    with pytest.raises(ValueError, match="was made with other photographs or another seed"):
+        module.make_world(photo_folder, world, seed=1)
