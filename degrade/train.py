@@ -86,7 +86,7 @@ PRESETS = {
     # From weights that are there to a folder of photographs without HR. The critic is all that knows the new look, so
     # it starts early and weighs more; recipes keep the code's meaning alive.
     "fit": DegraderTrainConfig(
-        steps=3_000, learning_rate=2e-4, warmup_steps=100, critic_start=0.05, critic_ramp=0.1, adversarial=0.1,
+        steps=2_000, learning_rate=2e-4, warmup_steps=100, critic_start=0.05, critic_ramp=0.1, adversarial=0.1,
         data=DataConfig(recipes=("real-esrgan", "bsrgan"), weights=(0.5, 0.25, 0.5)),
     ),
     "paper": DegraderTrainConfig(
