@@ -45,7 +45,8 @@ CHANGES = (
 TABLES = (
     Table(
         "realism", "Distance to real images",
-        "Smaller is nearer. The real column compares real images with other real ones: nothing can do better. "
+        "Smaller is nearer. The real column compares real images with other real ones: the floor of what can be told. "
+        "Sets made of the partners of real images can lie below it, since they show the same scenes. "
         "Features are those of a small network that sees grain, blur and block edges, not objects.",
         ALL,
         (
