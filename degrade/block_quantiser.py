@@ -76,8 +76,8 @@ class BlockQuantiser(nn.Module):
             code: (B, code_dim).
 
         Returns:
-            (B, 3, h, w). Straight-through in ``lr``. No gradient reaches ``code`` from here: that of a step size is so
-            noisy that it drowned what recipes teach about it (measured); `strength` is trained by itself.
+            (B, 3, h, w). Straight-through in ``lr``. No gradient reaches ``code`` from here: that of a step size is
+            mostly noise, and recipes know the truth, which `losses.compression` teaches `strength`.
         """
         log_coarseness, halved = (number.detach() for number in self.strength(code))
         coarseness = log_coarseness.exp()
