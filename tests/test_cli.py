@@ -218,7 +218,7 @@ def test_fitting_to_a_folder_takes_the_schedule_for_it_and_says_where_hr_comes_f
     arguments = ["train", "--lr-dir", str(photo_folder), "--from", "tiny-x4", "--out", str(tmp_path / "o"), "--dry-run"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     config = json.loads(result.stdout)
-    assert config["steps"] == 1500 and config["start_from"] == "tiny-x4"
+    assert config["steps"] == 2000 and config["start_from"] == "tiny-x4"
     assert config["data"]["weights"] == [0.5, 0.25, 0.5]
-    assert config["data"]["recipes"] == ["real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic"]
+    assert config["data"]["recipes"] == ["real-esrgan", "bsrgan"]
     assert "no --hr-dir: the images of --lr-dir" in result.stderr and "are added to teach it" in result.stderr
