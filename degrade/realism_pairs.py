@@ -157,9 +157,14 @@ def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures
 
 
 def _wrong_partners(images: Sequence[int], seed: int) -> list[int]:
-    """For each crop one of another photograph, drawn at random: a fixed step would meet the same recipe every time."""
+    """For each crop one of another photograph, drawn at random: a fixed step would meet the same recipe every time.
+
+    Where all are of one photograph, any crop.
+    """
     rng = np.random.default_rng(seed)
     numbers = np.asarray(images)
+    if len(set(images)) == 1:
+        return [int(i) for i in rng.integers(len(numbers), size=len(numbers))]
     return [int(rng.choice(np.flatnonzero(numbers != own))) for own in numbers]
 
 

@@ -243,6 +243,7 @@ def test_a_wrong_reference_is_never_the_right_one_and_of_any_recipe() -> None:
     wrong = _wrong_partners(images, seed=0)
     assert all(images[a] != images[b] for a, b in enumerate(wrong))
     assert len({(a - b) % 5 for a, b in enumerate(wrong)}) == 5  # recipes come in turns of five
+    assert set(_wrong_partners([7, 7, 7], seed=0)) <= {0, 1, 2}  # a single photograph has no other
 
 
 def test_samples_that_hold_the_truth_score_better(
