@@ -292,13 +292,13 @@ def presets(show: str | None, schema: bool) -> None:
 
         click.echo(yaml.safe_dump(Recipe.preset(show).to_dict(), sort_keys=False, default_flow_style=None, width=120))
     else:
-        from degrade.degrader import shipped_names
+        from degrade.degrader import RealisticDegrader
 
         click.echo("recipes (--preset NAME)")
         for name in PRESET_NAMES:
             click.echo(f"  {name:<18} {Recipe.preset(name).summary()}")
         click.echo("learned degraders (--degrader NAME)")
-        for name in shipped_names():
+        for name in RealisticDegrader.shipped_names():
             click.echo(f"  {name}")
 
 

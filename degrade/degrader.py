@@ -1,23 +1,21 @@
 """RealisticDegrader: HR photograph in, believable LR photograph out, another one for every draw of noise and code."""
 
-import re
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from degrade.bands import high_pass
 from degrade.block_quantiser import BLOCK_DIM, BlockQuantiser, block_statistics
+from degrade.pretrained import Pretrained
 from degrade.schedule import ResidualShiftScheduler
 from degrade.texture import TEXTURE_DIM, luma_chroma, texture_statistics
-from degrade.unet import RADIUS, STRIDE, DegraderUNet, phase_planes
+from degrade.unet import RADIUS, STRIDE, FilmUNet, phase_planes
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 BANK_JITTER = 0.15  # of the bank's own spread: new looks between the known ones, none far from all of them
@@ -74,7 +72,7 @@ class DegradationEncoder(nn.Module):
         return mean, logvar.clamp(-8, 4)
 
 
-class RealisticDegrader(ModelMixin, ConfigMixin):
+class RealisticDegrader(Pretrained, ConfigMixin):
     """A residual-shifting diffusion model from clean downsampling to the degraded LR image.
 
     ``x0 = Q(b + g + s * (x_t - b))``: b is the clean (box) downsampling, the anchor of the chain; the network makes the
@@ -106,6 +104,9 @@ class RealisticDegrader(ModelMixin, ConfigMixin):
         torch.Size([2, 3, 16, 16])
     """
 
+    weights_dir = WEIGHTS_DIR
+    kind = "degrader"
+
     @register_to_config
     def __init__(
         self,
@@ -132,44 +133,9 @@ class RealisticDegrader(ModelMixin, ConfigMixin):
         self.code_embedding = nn.Sequential(
             nn.Conv2d(code_dim, embedding_dim, 1), nn.SiLU(), nn.Conv2d(embedding_dim, embedding_dim, 1)
         )
-        self.unet = DegraderUNet(3 + 3 + 3 * scale**2 + 3 + 4, 6, widths, blocks, embedding_dim)
+        self.unet = FilmUNet(3 + 3 + 3 * scale**2 + 3 + 4, 6, widths, blocks, embedding_dim)
         self.quantiser = BlockQuantiser(code_dim)
         self.bank = nn.Buffer(torch.zeros(bank_size, code_dim))
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "RealisticDegrader":
-        """Load weights by shipped name ("tiny-x4", offline), from a folder, or from a Hugging Face hub id.
-
-        Args:
-            name: what to load.
-            **kwargs: passed on to diffusers (``revision``, ``torch_dtype``, ...). Only safetensors are read.
-
-        Raises:
-            ValueError: there is nothing of this name.
-        """
-        shipped = WEIGHTS_DIR / str(name)
-        folder = shipped if (shipped / "config.json").is_file() else Path(name)
-        # "owner/name" is the only thing worth asking the hub for: it takes half a minute to say no when offline.
-        on_hub = not folder.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)) is not None
-        if not on_hub and not (folder / kwargs.get("subfolder", "") / "config.json").is_file():
-            raise ValueError(f"no degrader {str(name)!r}: {folder} has no config.json; {cls._choices()}")
-        try:
-            degrader = super().from_pretrained(str(name if on_hub else folder), **{**kwargs, "use_safetensors": True})
-        except OSError as err:
-            raise ValueError(f"no degrader {str(name)!r} could be loaded ({err}); {cls._choices()}") from err
-        except ValueError as err:  # diffusers advises to load it with random weights in the place of some
-            if "expected shape" not in str(err):
-                raise
-            raise ValueError(f"degrader {str(name)!r} was saved by another version; {cls._choices()}") from err
-        for tensor in (*degrader.parameters(), *degrader.buffers()):
-            # Tensors mapped from a file lie where the file has them, and some sums on a CPU depend on the alignment.
-            tensor.data = tensor.data.clone()
-        return degrader
-
-    @staticmethod
-    def _choices() -> str:
-        shipped = ", ".join(shipped_names()) or "none"
-        return f"use a shipped name ({shipped}), a folder made by save_pretrained, or a hub id"
 
     def forward(
         self,
@@ -331,11 +297,6 @@ class RealisticDegrader(ModelMixin, ConfigMixin):
                     f"hr {side} {length} is not a multiple of scale {scale}; crop to {fitting} or pad=True"
                 )
         return hr
-
-
-def shipped_names() -> list[str]:
-    """Names of the weights that come with the package."""
-    return sorted(path.parent.name for path in WEIGHTS_DIR.glob("*/config.json"))
 
 
 def run_in_tiles(network: Callable[[slice, slice], Tensor], height: int, width: int, *, tile: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""DegraderUNet: the network inside the degrader, a small U-Net on the LR grid that sees only its neighbourhood.
+"""FilmUNet: the network inside degrader and upsampler, a small U-Net on the LR grid that sees only its neighbourhood.
 
 It has no normalisation over the image and no attention, so every output pixel depends on the inputs within `RADIUS`
 LR pixels and on nothing else. That is what makes tiles with an overlap of `RADIUS` give exactly the same image as one
@@ -32,7 +32,7 @@ class FilmBlock(nn.Module):
         return x + self.conv2(F.silu(h))
 
 
-class DegraderUNet(nn.Module):
+class FilmUNet(nn.Module):
     """Three levels at strides 1, 2, 4 of the LR grid; skips are added; the last convolution starts at zero.
 
     Args:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cli.degrade_commands import main
 from cli.group import friendly
-from degrade.degrader import shipped_names
+from degrade.degrader import RealisticDegrader
 from degrade.images import read_image
 from degrade.recipe import PRESET_NAMES, Recipe
 from degrade.shard_verify import verify_shards
@@ -208,7 +208,7 @@ def test_the_summary_can_be_read_by_programs(photo_folder, tmp_path):
 
 
 def test_the_default_command_loads_the_shipped_weights(photo_folder, tmp_path):
-    assert "tiny-x4" in shipped_names()
+    assert "tiny-x4" in RealisticDegrader.shipped_names()
     result = run("synth", "-i", photo_folder, "-o", tmp_path / "out", "--crops-per-image", 1, "--workers", 0)
     assert result.exit_code == 0, result.output
     assert verify_shards(tmp_path / "out").pairs == 3 and read_image(tmp_path / "out" / "preview.png").size

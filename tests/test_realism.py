@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from cli.degrade_commands import main
-from degrade.degrader import RealisticDegrader, shipped_names
+from degrade.degrader import RealisticDegrader
 from degrade.images import encode_image
 from degrade.lr_features import FEATURES, LrFeatures
 from degrade.mix import DegradationMix
@@ -155,7 +155,7 @@ def test_features_follow_the_degradation_more_than_the_scene(pool: ImagePool) ->
 
 
 def test_shipped_features_are_no_degrader() -> None:
-    assert "lr-features" not in shipped_names()
+    assert "lr-features" not in RealisticDegrader.shipped_names()
 
 
 def test_classifier_finds_noise_and_nothing_between_equals(monkeypatch: pytest.MonkeyPatch) -> None:

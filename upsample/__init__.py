@@ -1,3 +1,24 @@
-"""Super-resolution as the consumer of `degrade`: the one-step student, its teacher, and their co-learning."""
+"""Super-resolution as the consumer of `degrade`: the one-step student, its teacher, and their co-learning.
 
-__all__: list[str] = []
+The public names are loaded on first use, so that `import upsample` stays free of torch: every `--help` starts at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from upsample.model import ResidualShiftUpsampler
+
+_HOME = {"ResidualShiftUpsampler": "upsample.model"}
+
+__all__ = ["ResidualShiftUpsampler"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'upsample' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
