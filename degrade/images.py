@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -63,6 +63,23 @@ class ImageInfo:
     alpha: bool
 
 
+@dataclass(frozen=True)
+class StoredImage:
+    """What a file holds: decoded, but neither converted to sRGB nor turned.
+
+    Attributes:
+        image: the picture with 8 bits; of a 16-bit file only its header is of use.
+        deep: all 16 bits, (H, W), (H, W, 3) RGB or (H, W, 4) RGBA; None for an 8-bit file.
+        profile: the embedded colour profile.
+        orientation: EXIF turn still to be undone, 1 to 8.
+    """
+
+    image: PillowImage.Image
+    deep: NDArray[np.uint16] | None
+    profile: bytes | None
+    orientation: int
+
+
 def probe_image(data: bytes | Path | BinaryIO) -> ImageInfo:
     """Read the header of an image without decoding it.
 
@@ -97,6 +114,28 @@ def read_image(
     Raises:
         ImageError: the file is empty, unreadable, truncated, too large, or not an image of a supported format.
     """
+    stored = decode_image(data, max_pixels=max_pixels)
+    with _naming(data):
+        image = stored.image if stored.deep is None else PillowImage.fromarray(_to_8_bit(stored.deep))
+        rgb, opacity = to_srgb(image, stored.profile)
+        if opacity is not None and (opacity < 255).any():
+            if alpha == "refuse":
+                raise ImageError("image is transparent; flatten it or pass alpha='composite' to lay it on white")
+            weight = opacity[..., None].astype(np.uint32)
+            rgb = ((rgb * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
+        return turn(rgb, stored.orientation)
+
+
+def decode_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> StoredImage:
+    """Decode an image with everything that it holds, for callers to whom 8-bit RGB is not enough.
+
+    Args:
+        data: the bytes of a file, or its path.
+        max_pixels: refuse larger images before decoding them.
+
+    Raises:
+        ImageError: the file is empty, unreadable, truncated, too large, or not an image of a supported format.
+    """
     with _naming(data), _stream(data) as stream:
         file, orientation = _open(stream)
         info = _describe(file, orientation)
@@ -109,17 +148,11 @@ def read_image(
             file.load()
         except _DECODER_ERRORS as error:
             raise ImageError(f"{info.format} data is truncated or corrupt ({error}); fetch the file again") from error
-        image: PillowImage.Image = file
+        deep = None
         if info.bits == 16:
             stream.seek(0)
-            image = PillowImage.fromarray(_decode_16_bit(stream.read(), info.format))
-    rgb, opacity = _to_srgb(image, profile)
-    if opacity is not None and (opacity < 255).any():
-        if alpha == "refuse":
-            raise ImageError("image is transparent; flatten it or pass alpha='composite' to lay it on white")
-        weight = opacity[..., None].astype(np.uint32)
-        rgb = ((rgb * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
-    return _turn(rgb, 1 if info.format == "TIFF" else orientation)  # both decoders turn TIFF themselves
+            deep = _decode_16_bit(stream.read(), info.format)
+    return StoredImage(file, deep, profile, 1 if info.format == "TIFF" else orientation)  # TIFF is turned by decoders
 
 
 def encode_image(image: Rgb, ext: str, quality: int | None = None) -> bytes:
@@ -135,20 +168,27 @@ def encode_image(image: Rgb, ext: str, quality: int | None = None) -> bytes:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image is {image.dtype} {image.shape}; pass uint8 RGB (H, W, 3)")
+    return cv2.imencode(f".{ext}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), encoder_options(ext, quality))[1].tobytes()
+
+
+def encoder_options(ext: str, quality: int | None = None) -> list[int]:
+    """Options of OpenCV's encoder for a format and quality of `encode_image`.
+
+    Raises:
+        ValueError: the extension or quality is not one of these.
+    """
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"quality {quality} is outside 1..100")
     if ext == "png":
         if quality is not None:
             raise ValueError(f"png is lossless and takes no quality (got {quality}); leave it None or use jpg or webp")
-        options: list[int] = []  # OpenCV's own default is faster than any compression level one can ask it for
-    elif ext == "jpg":
+        return []  # OpenCV's own default is faster than any compression level one can ask it for
+    if ext == "jpg":
         options = [cv2.IMWRITE_JPEG_QUALITY, 95 if quality is None else quality]
-        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    elif ext == "webp":
-        options = [cv2.IMWRITE_WEBP_QUALITY, 101 if quality is None else quality]  # above 100 is lossless
-    else:
-        raise ValueError(f"cannot encode {ext!r}; use png, jpg or webp")
-    return cv2.imencode(f".{ext}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+        return options + [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    if ext == "webp":
+        return [cv2.IMWRITE_WEBP_QUALITY, 101 if quality is None else quality]  # above 100 is lossless
+    raise ValueError(f"cannot encode {ext!r}; use png, jpg or webp")
 
 
 def is_flat(crop: Rgb, max_std: float = 2.0, edge_step: int = 8, max_edge_share: float = 1e-3) -> bool:
@@ -274,8 +314,8 @@ def _describe(image: ImageFile.ImageFile, orientation: int) -> ImageInfo:
     return ImageInfo(width, height, str(image.format), 16 if deep else 8, alpha)
 
 
-def _decode_16_bit(data: bytes, format_name: str) -> Rgb:
-    """Decode with all 16 bits, then round to 8: (H, W), (H, W, 3) or (H, W, 4)."""
+def _decode_16_bit(data: bytes, format_name: str) -> NDArray[np.uint16]:
+    """Decode with all 16 bits: (H, W), (H, W, 3) RGB or (H, W, 4) RGBA."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # libtiff remarks on unknown tags
     try:
@@ -285,10 +325,13 @@ def _decode_16_bit(data: bytes, format_name: str) -> Rgb:
         cv2.utils.logging.setLogLevel(level)
     if deep is None or deep.dtype != np.uint16:
         raise ImageError(f"16-bit {format_name} of an unusual layout cannot be decoded; convert it to 8 bits")
-    shallow = ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)  # exactly round(x / 257)
-    if shallow.ndim == 2:
-        return shallow
-    return cv2.cvtColor(shallow, cv2.COLOR_BGRA2RGBA if shallow.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    if deep.ndim == 2:
+        return deep
+    return cv2.cvtColor(deep, cv2.COLOR_BGRA2RGBA if deep.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _to_8_bit(deep: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    return ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)  # exactly round(x / 257)
 
 
 def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
@@ -320,7 +363,7 @@ def _pixels_only(png: bytes) -> bytes:
     return png[:8] + b"".join(png[start:end] for kind, start, end in _png_chunks(io.BytesIO(png)) if kind in makers)
 
 
-def _to_srgb(image: PillowImage.Image, icc_profile: bytes | None) -> tuple[Rgb, NDArray[np.uint8] | None]:
+def to_srgb(image: PillowImage.Image, icc_profile: bytes | None) -> tuple[Rgb, NDArray[np.uint8] | None]:
     """Return the colours as sRGB, (H, W, 3), and the opacity, (H, W), or None."""
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBa"):
         image = image.convert("RGBA")
@@ -328,12 +371,12 @@ def _to_srgb(image: PillowImage.Image, icc_profile: bytes | None) -> tuple[Rgb, 
     if image.mode not in ("L", "CMYK"):
         image = image.convert("RGB")
     if icc_profile:
-        image = _through_profile(image, icc_profile)
+        image = through_profile(image, icc_profile)
     return np.array(image.convert("RGB")), opacity  # a copy: what Pillow lends cannot be written to
 
 
-def _through_profile(image: PillowImage.Image, icc_profile: bytes) -> PillowImage.Image:
-    """Convert from the embedded profile to sRGB; a broken or unfitting profile is ignored, as browsers do."""
+def through_profile(image: PillowImage.Image, icc_profile: bytes) -> PillowImage.Image:
+    """Convert from the embedded profile to sRGB; a broken or unfitting one is ignored, as browsers do."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
         if "sRGB" in ImageCms.getProfileDescription(profile):
@@ -348,12 +391,12 @@ def _through_profile(image: PillowImage.Image, icc_profile: bytes) -> PillowImag
         return image
 
 
-def _turn(rgb: Rgb, orientation: int) -> Rgb:
-    """Undo the EXIF orientation (1 to 8, EXIF 2.32 section 4.6.4)."""
+def turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undo the EXIF orientation (1 to 8, EXIF 2.32 section 4.6.4) of (H, W, channels)."""
     if orientation in (5, 6, 7, 8):
-        rgb = rgb.transpose(1, 0, 2)
+        image = image.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
-        rgb = rgb[::-1]
+        image = image[::-1]
     if orientation in (2, 3, 6, 7):
-        rgb = rgb[:, ::-1]
-    return np.ascontiguousarray(rgb)
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
+from degrade.crops import to_tensor
 from degrade.degrader import RealisticDegrader
 from degrade.images import ImageError, read_image
 from degrade.mix import DegradationMix, fingerprint, one_thread
 from degrade.plan import SynthSettings, failure_reason
 from degrade.recipe import Recipe
 from degrade.sources import list_sources
-from degrade.train_data import to_tensor
 
 MIN_REFERENCE_SIDE, MAX_REFERENCE_SIDE = 16, 1024
 

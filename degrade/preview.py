@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 from degrade.contact_sheet import contact_sheet
+from degrade.crops import reduce_by
 from degrade.images import Rgb, encode_image, read_image
 from degrade.job import Job
 from degrade.plan import Unit, plan_sources, plan_units
 from degrade.shards import write_atomic
 from degrade.sources import list_sources
 from degrade.tars import HR_ROLES, LR_ROLES, split_member, tar_members
-from degrade.train_data import reduce_by
 from degrade.unit_maker import UnitMaker
 
 MAX_COLUMNS = 5  # of LR images

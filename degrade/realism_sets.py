@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from degrade.crops import reduce_by, shrink_to, shrunk_size, to_tensor
 from degrade.images import Rgb, is_flat, probe_image, read_image
 from degrade.mix import DegradationMix, Record
 from degrade.recipe import Recipe
@@ -21,7 +22,6 @@ from degrade.recipe_steps import Drawn
 from degrade.sources import Source, list_sources
 from degrade.tars import LR_ROLES, shard_paths, split_member, tar_members
 from degrade.texture import BLOCK
-from degrade.train_data import reduce_by, shrink_to, shrunk_size, to_tensor
 from degrade.train_report import to_image
 
 Crops = NDArray[np.uint8]  # (N, side, side, 3) RGB

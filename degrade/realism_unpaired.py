@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from degrade.crops import reduce_by
 from degrade.distances import density_coverage, frechet, kid, precision_recall, wasserstein_1
 from degrade.images import Rgb
 from degrade.lr_features import LrFeatures
 from degrade.lr_statistics import STATISTICS, Array, luma_chroma, radial_spectrum, spectrum_slope, table_of
 from degrade.realism_classifier import classify, tell_apart
 from degrade.realism_sets import Crops, CropSets, clean_downsampling
-from degrade.train_data import reduce_by
 
 Figures = dict[str, dict[str, float]]  # metric: set: value
 

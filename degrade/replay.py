@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from degrade.contact_sheet import contact_sheet
+from degrade.crops import to_tensor
 from degrade.degrader import RealisticDegrader
 from degrade.images import encode_image, read_image
 from degrade.mix import DegradationMix, fingerprint
@@ -16,7 +17,6 @@ from degrade.sample_meta import SampleMeta
 from degrade.shards import write_atomic
 from degrade.synth import read_manifest
 from degrade.tars import HR_ROLES, LR_ROLES, shard_paths, split_member, tar_members
-from degrade.train_data import to_tensor
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import time
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from degrade.discriminator import PatchDiscriminator
 from degrade.texture import TEXTURE_DIM, texture_statistics
 from degrade.train_data import DataConfig, TrainingData
 from degrade.train_report import plot_curves, sample_sheet, write_card
-from degrade.train_state import RunLog, load_state, open_run, save_state
+from degrade.train_state import RunLog, TrainState, open_run, saved_at
 
 BANK_CROPS_PER_IMAGE = 4
 BANK_CROP_LR = 64
@@ -189,30 +189,114 @@ def train_step(
         Every term, unweighted, and two signs of health: spread (of two samples in the high band) and their energy there
         relative to the truth.
     """
-    degrader = models.degrader
-    autocast = autocast or torch.autocast(degrader.device.type, enabled=False)
+    autocast = autocast or torch.autocast(models.degrader.device.type, enabled=False)
+    drawn = draw_samples(models.degrader, batch, config, generator, autocast)
+
+    # 1. The critic, on detached samples.
+    ramp = min(1.0, max(0.0, (step / config.steps - config.critic_start) / config.critic_ramp))
+    terms: dict[str, Tensor] = {}
+    if config.adversarial and step >= config.critic_start * config.steps:
+        penalty = config.penalty * config.penalty_every if step % config.penalty_every == 0 else 0.0
+        real, fake = Judged(drawn.lr, drawn.code), Judged(drawn.file, drawn.code)
+        terms["critic"], loss = critic_loss(models.critic, real, fake, penalty, autocast)
+        optimizers.critic.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizers.critic.step()
+        optimizers.critic.zero_grad(set_to_none=True)
+
+    # 2. The degrader.
+    loss, terms_of_degrader = degrader_loss(models, drawn, batch["compression"], config, ramp, autocast)
+    for group in optimizers.generator.param_groups:
+        group["lr"] = learning_rate(config, step)
+    optimizers.generator.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_([*models.degrader.parameters(), *models.texture_head.parameters()], config.grad_clip)
+    optimizers.generator.step()
+    return {name: float(term.detach()) for name, term in {**terms, **terms_of_degrader, "loss": loss}.items()}
+
+
+class Judged(NamedTuple):
+    """What a critic judges: LR images in [-1, 1], and the codes they should look like."""
+
+    lr: Tensor
+    code: Tensor | None
+
+
+@dataclass
+class Drawn:
+    """Two samples of x0 for every image of a batch, and what they were drawn from; images in [-1, 1].
+
+    Attributes:
+        lr: (B, 3, h, w), the real LR of the batch.
+        clean: (B, 3, h, w), the anchor.
+        paired: (B,) bool: whether ``lr`` is of the same scene.
+        mean: (B, code_dim), of the code of each ``lr``.
+        logvar: (B, code_dim).
+        code: (B, code_dim), what each sample was told: the code of its partner, which was degraded the same way.
+        first: (B, 3, h, w).
+        second: (B, 3, h, w).
+        at_prior: (B,) bool: whether they were drawn at T.
+        file: ``first`` as a file would hold it: floats against integers would give the game away.
+    """
+
+    lr: Tensor
+    clean: Tensor
+    paired: Tensor
+    mean: Tensor
+    logvar: Tensor
+    code: Tensor
+    first: Tensor
+    second: Tensor
+    at_prior: Tensor
+    file: Tensor
+
+
+def draw_samples(
+    degrader: RealisticDegrader,
+    batch: dict[str, Tensor],
+    config: DegraderTrainConfig,
+    generator: torch.Generator,
+    autocast: torch.autocast,
+) -> Drawn:
+    """The forward half of a step: codes from partners, then two samples of x0."""
     hr, lr, paired = batch["hr"] * 2 - 1, batch["lr"] * 2 - 1, batch["paired"]
     clean = F.avg_pool2d(hr, config.scale)
-
-    # Forward: the code of every LR image goes to its partner, which was degraded the same way; then two samples of x0.
     with autocast:
         mean, logvar = (out.float() for out in degrader.encoder(lr))
     code = mean + (0.5 * logvar).exp() * _normal(mean, generator)
     code = code.view(-1, 2, code.shape[1]).flip(1).flatten(0, 1)
     with autocast:
         first, second, at_prior = two_samples(degrader, hr, clean, lr, paired, code, config.prior_share, generator)
-    # The critic and the encoder see what a file would hold: floats against integers would give the game away.
     file = quantise((first + 1) / 2) * 2 - 1
+    return Drawn(lr, clean, paired, mean, logvar, code, first, second, at_prior, file)
 
-    # 1. The critic, on detached samples.
-    ramp = min(1.0, max(0.0, (step / config.steps - config.critic_start) / config.critic_ramp))
-    critic_on = bool(config.adversarial) and step >= config.critic_start * config.steps
+
+def degrader_loss(
+    models: Models,
+    drawn: Drawn,
+    compression: Tensor,
+    config: DegraderTrainConfig,
+    ramp: float,
+    autocast: torch.autocast,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum that the degrader descends; the critic's parameters get no gradient from it.
+
+    Args:
+        models: what is trained.
+        drawn: of `draw_samples`.
+        compression: (B, 2), of the batch.
+        config: weights.
+        ramp: 0..1, how much the critic counts.
+        autocast: mixed precision.
+
+    Returns:
+        The sum, and its terms, unweighted, with two signs of health.
+    """
+    degrader = models.degrader
+    lr, clean, paired, code = drawn.lr, drawn.clean, drawn.paired, drawn.code
+    first, second = drawn.first, drawn.second
     terms: dict[str, Tensor] = {}
-    if critic_on:
-        penalty = config.penalty * config.penalty_every if step % config.penalty_every == 0 else 0.0
-        terms["critic"] = critic_step(models.critic, optimizers.critic, lr, file, code, penalty, autocast)
-
-    # 2. The degrader. Where HR and LR are a pair the truth is known; elsewhere the texture head foretells it.
+    # Where HR and LR are a pair the truth is known; elsewhere the texture head foretells it.
     of_clean = texture_statistics((clean + 1) / 2)
     truth = texture_statistics((lr + 1) / 2) - of_clean
     foretold = models.texture_head(torch.cat([code, of_clean / 4 + 1.5], dim=1))
@@ -225,10 +309,10 @@ def train_step(
     terms["texture"] = ((torch.stack(painted) - wanted).abs().mean(2) * share).mean()
     terms["low"] = losses.low_frequency(first, torch.where(paired.view(-1, 1, 1, 1), lr, clean)).mean()
     terms["encoder"] = _mean_where(paired, (foretold - truth).abs().mean(1))
-    terms["compression"] = losses.compression(*degrader.quantiser.strength(code), batch["compression"])
-    terms["kl"] = losses.kl_to_prior(mean, logvar).mean()
+    terms["compression"] = losses.compression(*degrader.quantiser.strength(code), compression)
+    terms["kl"] = losses.kl_to_prior(drawn.mean, drawn.logvar).mean()
     with autocast, frozen(degrader.encoder):
-        terms["code"] = (degrader.encoder(file)[0].float() - code.detach()).abs().mean()
+        terms["code"] = (degrader.encoder(drawn.file)[0].float() - code.detach()).abs().mean()
     loss = (
         config.energy * terms["energy"]
         + config.texture * terms["texture"]
@@ -238,23 +322,16 @@ def train_step(
         + config.kl * terms["kl"]
         + config.code * terms["code"]
     )
-    if critic_on:
+    if ramp and config.adversarial:
         with autocast, frozen(models.critic):
-            terms["adversarial"] = losses.generator_hinge(models.critic(file, code.detach()).float())
+            terms["adversarial"] = losses.generator_hinge(models.critic(drawn.file, code.detach()).float())
         loss = loss + ramp * config.adversarial * terms["adversarial"]
-    for group in optimizers.generator.param_groups:
-        group["lr"] = learning_rate(config, step)
-    optimizers.generator.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_([*degrader.parameters(), *models.texture_head.parameters()], config.grad_clip)
-    optimizers.generator.step()
-
     with torch.no_grad():
-        terms["loss"] = loss
-        terms["spread"] = _mean_where(at_prior, (high_pass(first) - high_pass(second)).abs().mean((1, 2, 3)))
+        apart = (high_pass(first) - high_pass(second)).abs().mean((1, 2, 3))
+        terms["spread"] = _mean_where(drawn.at_prior, apart)
         energy, true_energy = (_mean_where(paired, high_pass(x).square().mean((1, 2, 3))) for x in (first, lr))
         terms["energy_ratio"] = energy / true_energy.clamp(min=1e-12)
-    return {name: float(term.detach()) for name, term in terms.items()}
+    return loss, terms
 
 
 def two_samples(
@@ -297,27 +374,17 @@ def two_samples(
     return first, second, at_prior
 
 
-def critic_step(
-    critic: PatchDiscriminator,
-    optimizer: torch.optim.Optimizer,
-    real: Tensor,
-    fake: Tensor,
-    code: Tensor,
-    penalty: float,
-    autocast: torch.autocast,
-) -> Tensor:
-    """One hinge update of the critic, with R1 at weight ``penalty``; returns the hinge loss. Leaves no gradients."""
-    real = real.detach().clone().requires_grad_(penalty > 0)
+def critic_loss(
+    critic: PatchDiscriminator, real: Judged, fake: Judged, penalty: float, autocast: torch.autocast
+) -> tuple[Tensor, Tensor]:
+    """Hinge of the critic, and what it descends: with R1 at weight ``penalty``. Nothing flows into the images."""
+    images = real.lr.detach().clone().requires_grad_(penalty > 0)
+    codes = [None if judged.code is None else judged.code.detach() for judged in (real, fake)]
     with torch.autocast(autocast.device, enabled=False) if penalty else autocast:
-        real_logits = critic(real, code.detach()).float()
-        fake_logits = critic(fake.detach(), code.detach()).float()
+        real_logits = critic(images, codes[0]).float()
+        fake_logits = critic(fake.lr.detach(), codes[1]).float()
     hinge = losses.critic_hinge(real_logits, fake_logits)
-    loss = hinge + penalty * losses.gradient_penalty(real_logits, real) if penalty else hinge
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return hinge.detach()
+    return hinge, hinge + penalty * losses.gradient_penalty(real_logits, images) if penalty else hinge
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -393,13 +460,15 @@ def train(
     )
     models = Models.build(config)
     state_file = out / "state.safetensors"
-    start, seconds_before = open_run(config, out, state_file, resume)  # last: what fails before leaves no folder
+    open_run(config, out, resume=resume)  # last: what fails before leaves no folder
+    start, seconds_before = saved_at(state_file)
     for module in models.parts().values():
         module.to(device)
     optimizers = Optimizers.build(models, config)
     ema = EMAModel(models.degrader.parameters(), decay=config.ema_decay)
+    state = TrainState(models.parts(), vars(optimizers), {"degrader": ema})
     if start:
-        load_state(state_file, models, optimizers, ema, start)
+        state.load(state_file)
     autocast = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed_precision == "bf16")
     batches = DataLoader(
         data, batch_size=None, sampler=range(start, config.steps), num_workers=loaders,
@@ -428,7 +497,7 @@ def train(
             if done % save_every == 0 or done == config.steps:
                 averaged.save_pretrained(out / "degrader")
                 plot_curves(out / "metrics.jsonl", out / "curves.png")
-                save_state(state_file, models, optimizers, ema, done, time.monotonic() - began)
+                state.save(state_file, done, time.monotonic() - began)
     summary = {
         "steps": config.steps,
         "seconds": round(time.monotonic() - began),

@@ -9,28 +9,18 @@ import math
 import random
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from degrade.alignment import subpixel_shift
 from degrade.block_quantiser import NONE, coarseness_of_quality
-from degrade.images import is_flat, read_image
+from degrade.crops import CACHED_IMAGES, HrCrops, Image, corner, crop, hr_crops, image_sizes, large_enough, to_tensor
+from degrade.images import read_image
+from degrade.real_pairs import aligned_pairs
 from degrade.recipe import Recipe
 from degrade.recipe_steps import Drawn
-from degrade.sources import Source, list_pairs, list_sources
+from degrade.sources import list_sources
 from degrade.unet import STRIDE
-
-MAX_SHIFT_LR = 0.5  # LR pixels between the two images of a real pair, above which it teaches a shift
-MIN_RESPONSE = 0.2  # of `subpixel_shift`, below which its answer means nothing
-CACHED_IMAGES = 256  # decoded photographs kept per loading process
-FLAT_RETRIES = 4
-
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,20 +79,18 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
         self.left_out: list[str] = []
         self.recipes = [Recipe.load(name) for name in config.recipes]
-        self.pairs = [pair for folders in config.pairs for pair in self._aligned_pairs(*folders)]
-        sources = [source for folder in config.lr_dirs for source in list_sources(Path(folder))]
-        lr_sizes = self._sizes(sources)
-        self.lr = self._large_enough(lr_sizes, self.lr_crop)
+        self.pairs, unusable = aligned_pairs(config.pairs, scale=scale, min_side=self.lr_crop)
+        lr_sizes, unreadable = image_sizes([source for folder in config.lr_dirs for source in list_sources(folder)])
+        self.lr, small = large_enough(lr_sizes, self.lr_crop)
+        self.left_out += unusable + unreadable + small
         if config.hr_dir:
-            sizes = self._sizes(list_sources(Path(config.hr_dir)))
-            shrunk = {source: shrunk_size(size, config.max_hr_side) for source, size in sizes.items()}
-            self.hr_reduction, self.hr = 1, self._large_enough(shrunk, hr_crop)
+            self.hr = hr_crops(config.hr_dir, hr_crop, config.max_hr_side, self.left_out)
         else:
-            self.hr_reduction = scale
-            self.hr = [source for source, size in lr_sizes.items() if min(size) >= hr_crop * scale]
+            stand_ins = [source for source, size in lr_sizes.items() if min(size) >= hr_crop * scale]
+            self.hr = HrCrops(stand_ins, reduction=scale)
         if config.lr_dirs and not self.hr:
             stand_in = "" if config.hr_dir else f", since the LR images are too small to stand in, reduced by {scale}"
-            side = hr_crop * self.hr_reduction
+            side = hr_crop * self.hr.reduction
             raise ValueError(f"no HR photograph has sides of {side} px; give a folder of HR photographs{stand_in}")
         counts = (len(self.hr) * bool(self.recipes), len(self.pairs), len(self.lr))
         self.kind_weights = [weight * bool(count) for weight, count in zip(config.weights, counts, strict=True)]
@@ -110,7 +98,6 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             raise ValueError(f"the weights {config.weights} leave nothing to draw; raise that of what is there")
         if not any(counts):
             raise ValueError(f"no image is usable; the first reason: {(self.left_out or ['the folders are empty'])[0]}")
-        self._hr_image = lru_cache(CACHED_IMAGES)(self._read_hr)
         self._lr_image = lru_cache(CACHED_IMAGES)(lambda index: read_image(self.lr[index].read()))
 
     @property
@@ -141,7 +128,7 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         for index, image in enumerate(images):
             rng = random.Random(f"{self.seed}/bank/{index}")
             side = min(size, *(length // STRIDE * STRIDE for length in image.shape[:2]))
-            own = [to_tensor(_crop(image, *_corner(rng, image, side, STRIDE), side)) for _ in range(per_image)]
+            own = [to_tensor(crop(image, *corner(rng, image, side, STRIDE), side)) for _ in range(per_image)]
             crops.append(torch.cat(own))
         return crops
 
@@ -158,7 +145,7 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
                 torch.ones(2, dtype=torch.bool),
                 unknown,
             )
-        hr = torch.cat([self._hr_crop(rng) for _ in range(2)])
+        hr = torch.cat([self.hr.draw(rng, self.hr_crop) for _ in range(2)])
         if kind == "recipe":
             recipe = rng.choice(self.recipes)
             params = recipe.draw(rng.getrandbits(62), self.scale)
@@ -167,73 +154,13 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             compression = torch.tensor(compression_of(params)).expand(2, 2)
             return hr, lr, torch.ones(2, dtype=torch.bool), compression
         image = self._lr_image(rng.randrange(len(self.lr)))
-        crops = [_crop(image, *_corner(rng, image, self.lr_crop, STRIDE), self.lr_crop) for _ in range(2)]
+        crops = [crop(image, *corner(rng, image, self.lr_crop, STRIDE), self.lr_crop) for _ in range(2)]
         return hr, torch.cat([to_tensor(crop) for crop in crops]), torch.zeros(2, dtype=torch.bool), unknown
 
-    def _hr_crop(self, rng: random.Random) -> Tensor:
-        for _ in range(FLAT_RETRIES):
-            image = self._hr_image(rng.randrange(len(self.hr)))
-            crop = _crop(image, *_corner(rng, image, self.hr_crop, 1), self.hr_crop)
-            if not is_flat(crop):
-                break
-        if rng.random() < 0.5:
-            crop = crop[:, ::-1]
-        return to_tensor(crop)
-
     def _pair_crop(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
-        top, left = _corner(rng, lr, self.lr_crop, STRIDE)
-        hr_part = _crop(hr, top * self.scale, left * self.scale, self.hr_crop)
-        return to_tensor(hr_part), to_tensor(_crop(lr, top, left, self.lr_crop))
-
-    def _read_hr(self, index: int) -> Image:
-        image = read_image(self.hr[index].read())
-        return (
-            reduce_by(image, self.hr_reduction) if self.hr_reduction > 1 else shrink_to(image, self.config.max_hr_side)
-        )
-
-    def _sizes(self, sources: list[Source]) -> dict[Source, tuple[int, int]]:
-        """Height and width of the images that can be read."""
-        sizes = {}
-        for source in sources:
-            try:
-                height, width = read_image(source.read()).shape[:2]
-            except (ValueError, OSError) as err:
-                self.left_out.append(f"{source.name}: {err}")
-            else:
-                sizes[source] = (height, width)
-        return sizes
-
-    def _large_enough(self, sizes: dict[Source, tuple[int, int]], min_side: int) -> list[Source]:
-        for source, (height, width) in sizes.items():
-            if min(height, width) < min_side:
-                self.left_out.append(f"{source.name}: {width}x{height} is smaller than the crop, {min_side}")
-        return [source for source, size in sizes.items() if min(size) >= min_side]
-
-    def _aligned_pairs(self, hr_dir: str, lr_dir: str) -> list[tuple[Image, Image]]:
-        """Real pairs that fit: the size ratio is the scale, the shift is small; brightness brought to the HR's."""
-        matched, unmatched = list_pairs(Path(hr_dir), Path(lr_dir))
-        self.left_out += unmatched
-        usable = []
-        for hr_source, lr_source in matched:
-            try:
-                hr, lr = read_image(hr_source.read()), read_image(lr_source.read())
-            except (ValueError, OSError) as err:
-                self.left_out.append(f"{hr_source.name}: {err}")
-                continue
-            if (hr.shape[0], hr.shape[1]) != (lr.shape[0] * self.scale, lr.shape[1] * self.scale):
-                self.left_out.append(f"{hr_source.name}: HR {hr.shape[:2]} is not {self.scale} x LR {lr.shape[:2]}")
-                continue
-            clean = reduce_by(hr, self.scale)
-            dx, dy, response = subpixel_shift(clean, lr)
-            if response < MIN_RESPONSE:
-                self.left_out.append(f"{hr_source.name}: too flat to tell whether LR and HR are aligned")
-            elif max(abs(dx), abs(dy)) > MAX_SHIFT_LR:
-                self.left_out.append(f"{hr_source.name}: LR is shifted by ({dx:+.2f}, {dy:+.2f}) px against its HR")
-            elif min(lr.shape[:2]) < self.lr_crop:
-                self.left_out.append(f"{hr_source.name}: LR is smaller than the crop, {self.lr_crop}")
-            else:
-                usable.append((hr, match_brightness(lr, clean)))
-        return usable
+        top, left = corner(rng, lr, self.lr_crop, STRIDE)
+        hr_part = crop(hr, top * self.scale, left * self.scale, self.hr_crop)
+        return to_tensor(hr_part), to_tensor(crop(lr, top, left, self.lr_crop))
 
 
 def compression_of(params: Drawn) -> tuple[float, float]:
@@ -259,49 +186,3 @@ def compression_of(params: Drawn) -> tuple[float, float]:
     if len(codecs) > 1 or last["op"] != "jpeg":
         return math.nan, math.nan
     return math.log(coarseness_of_quality(last["quality"])), float(last["chroma"] != "4:4:4")
-
-
-def match_brightness(lr: Image, clean: Image) -> Image:
-    """Undo the exposure difference of a real pair: gain and offset per channel that bring lr to ``clean``.
-
-    Measured on images reduced by 8, where neither noise nor sharpness changes the spread.
-    """
-    small_lr, small_clean = (reduce_by(image, 8).reshape(-1, 3).astype(np.float64) for image in (lr, clean))
-    gain = np.clip((small_clean.std(0) + 1) / (small_lr.std(0) + 1), 0.8, 1.25)
-    matched = (lr - small_lr.mean(0)) * gain + small_clean.mean(0)
-    return np.clip(matched + 0.5, 0, 255).astype(np.uint8)
-
-
-def reduce_by(image: Image, factor: int) -> Image:
-    """Area-reduce by an integer; rows and columns left over are cut."""
-    height, width = (length // factor * factor for length in image.shape[:2])
-    size = (width // factor, height // factor)
-    return cv2.resize(image[:height, :width], size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-
-
-def shrunk_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
-    """What `shrink_to` makes of an image of these sides."""
-    while max_side and max(size) > max_side:
-        size = (size[0] // 2, size[1] // 2)
-    return size
-
-
-def shrink_to(image: Image, max_side: int) -> Image:
-    """Area-reduce by 2 until the longer side is at most ``max_side``; 0 = never."""
-    while max_side and max(image.shape[:2]) > max_side:
-        image = reduce_by(image, 2)
-    return image
-
-
-def to_tensor(image: Image) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) float in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
-
-
-def _corner(rng: random.Random, image: Image, side: int, grid: int) -> tuple[int, int]:
-    top, left = (rng.randrange((length - side) // grid + 1) * grid for length in image.shape[:2])
-    return top, left
-
-
-def _crop(image: Image, top: int, left: int, side: int) -> Image:
-    return image[top : top + side, left : left + side]

@@ -2,54 +2,80 @@
 
 import json
 import os
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from degrade.train import DegraderTrainConfig, Models, Optimizers
+    from _typeshed import DataclassInstance
 
 
-def save_state(
-    path: Path, models: "Models", optimizers: "Optimizers", ema: EMAModel, step: int, seconds: float
-) -> None:
-    """Everything that resuming needs, in one safetensors file that replaces the old one in one move."""
-    tensors = {f"{part}/{k}": v for part, module in models.parts().items() for k, v in module.state_dict().items()}
-    tensors |= {f"ema/{i}": shadow for i, shadow in enumerate(ema.shadow_params)}
-    for side in ("generator", "critic"):
-        for index, slots in getattr(optimizers, side).state_dict()["state"].items():
-            tensors |= {f"optimizer/{side}/{index}/{slot}": value for slot, value in slots.items()}
-    temporary = path.with_suffix(".tmp")
-    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(copies, temporary, metadata={"step": str(step), "seconds": str(seconds)})
-    os.replace(temporary, path)
+@dataclass
+class TrainState:
+    """Everything that a run goes on from after a stop, by name.
+
+    Attributes:
+        parts: networks.
+        optimizers: of them.
+        averages: moving averages of weights.
+        tensors: whatever else a step reads and changes; replaced on loading.
+    """
+
+    parts: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    averages: Mapping[str, EMAModel]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def save(self, path: Path, step: int, seconds: float) -> None:
+        """Write one safetensors file, which replaces an old one in one move."""
+        tensors = {f"part/{part}/{k}": v for part, net in self.parts.items() for k, v in net.state_dict().items()}
+        for name, ema in self.averages.items():
+            tensors |= {f"ema/{name}/{i}": shadow for i, shadow in enumerate(ema.shadow_params)}
+        for name, optimizer in self.optimizers.items():
+            for index, slots in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer/{name}/{index}/{slot}": value for slot, value in slots.items()}
+        tensors |= {f"tensor/{name}": tensor for name, tensor in self.tensors.items()}
+        temporary = path.with_suffix(".tmp")
+        copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+        save_file(copies, temporary, metadata={"step": str(step), "seconds": str(seconds)})
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> None:
+        """Put back what `save` wrote."""
+        tensors = load_file(path)
+        step, _ = saved_at(path)
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+        for part, module in self.parts.items():
+            module.load_state_dict(under(f"part/{part}/"))
+        for name, ema in self.averages.items():
+            shadows = under(f"ema/{name}/")
+            ema.shadow_params = [shadows[str(i)].to(p.device) for i, p in enumerate(ema.shadow_params)]
+            ema.optimization_step = step
+        for name, optimizer in self.optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in under(f"optimizer/{name}/").items():
+                index, slot = key.split("/")
+                state.setdefault(int(index), {})[slot] = value
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.tensors = under("tensor/")
 
 
-def load_state(path: Path, models: "Models", optimizers: "Optimizers", ema: EMAModel, step: int) -> None:
-    """Put back what `save_state` wrote."""
-    tensors = load_file(path)
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-    for part, module in models.parts().items():
-        module.load_state_dict(under(f"{part}/"))
-    shadows = under("ema/")
-    ema.shadow_params = [shadows[str(i)].to(p.device) for i, p in enumerate(ema.shadow_params)]
-    ema.optimization_step = step
-    for side in ("generator", "critic"):
-        optimizer: torch.optim.Optimizer = getattr(optimizers, side)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in under(f"optimizer/{side}/").items():
-            index, slot = name.split("/")
-            state.setdefault(int(index), {})[slot] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def saved_at(path: Path) -> tuple[int, float]:
+    """The step and the seconds of training that a state file holds; (0, 0) when there is none."""
+    if not path.exists():
+        return 0, 0.0
+    with safe_open(path, "pt") as state:
+        return int(state.metadata()["step"]), float(state.metadata()["seconds"])
 
 
 class RunLog:
@@ -75,10 +101,14 @@ class RunLog:
         self.tensorboard.flush()
 
 
-def open_run(config: "DegraderTrainConfig", out: Path, state_file: Path, resume: bool) -> tuple[int, float]:
-    """Check that ``out`` is free or holds this very run; the step and the seconds to go on from."""
+def open_run(config: "DataclassInstance", out: Path, *, resume: bool) -> None:
+    """Check that ``out`` is free or holds this very run, and write the settings into it.
+
+    Raises:
+        ValueError: it holds another run.
+    """
     config_file = out / "train_config.json"
-    settings = json.loads(json.dumps(asdict(config)))
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     if config_file.exists():
         if not resume:
             raise ValueError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
@@ -89,7 +119,3 @@ def open_run(config: "DegraderTrainConfig", out: Path, state_file: Path, resume:
             raise ValueError(f"{out} holds a run with other settings ({told}); use the old ones, or another --out")
     (out / "samples").mkdir(parents=True, exist_ok=True)
     config_file.write_text(json.dumps(settings, indent=2) + "\n")
-    if not state_file.exists():
-        return 0, 0.0
-    with safe_open(state_file, "pt") as state:
-        return int(state.metadata()["step"]), float(state.metadata()["seconds"])

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from degrade.crops import reduce_by, shrink_to, to_tensor
 from degrade.images import ImageError, crop_positions, encode_image, is_flat, read_image
 from degrade.job import Job
 from degrade.plan import PlannedSource, Unit, crop_seed, failure_reason, pair_seed
 from degrade.sample_meta import SampleMeta
 from degrade.shards import sample_key
 from degrade.sources import Source
-from degrade.train_data import reduce_by, shrink_to, to_tensor
 
 FLAT = "nearly flat crop, skipped (--keep-flat keeps it)"
 PSNR_CAP_DB = 100.0

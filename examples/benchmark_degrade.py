@@ -30,10 +30,10 @@ from kornia.enhance import jpeg_codec_differentiable
 
 from degrade import ClassicalDegrader, RealisticDegrader
 from degrade.blur import gaussian_kernel, sinc_kernel
+from degrade.crops import to_tensor
 from degrade.images import crop_positions, encode_image, read_image
 from degrade.mix import DegradationMix
 from degrade.recipe import Recipe
-from degrade.train_data import to_tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from export_photos import export  # noqa: E402

@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from degrade.crops import shrink_to, to_tensor
 from degrade.images import encode_image, read_image
 from degrade.realism import RealismConfig, evaluate
 from degrade.recipe import Recipe
 from degrade.sources import list_sources
 from degrade.train import PRESETS, train
-from degrade.train_data import DataConfig, shrink_to, to_tensor
+from degrade.train_data import DataConfig
 from degrade.train_report import to_image
 
 WORLD = Path(__file__).parent / "hidden_world.yaml"

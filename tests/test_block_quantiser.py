@@ -14,7 +14,7 @@ from degrade.block_quantiser import (
     quantise_blocks,
 )
 from degrade.compress import jpeg
-from degrade.train_data import to_tensor
+from degrade.crops import to_tensor
 
 
 @pytest.fixture

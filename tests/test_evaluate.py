@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from cli.upsample_commands import main
+from degrade.crops import reduce_by
 from degrade.images import encode_image, read_image
-from degrade.train_data import reduce_by
 from upsample.evaluate import consistency, evaluate_folders
 
 

@@ -145,8 +145,8 @@ def test_learning_rate_warms_up_and_falls_to_a_tenth() -> None:
 
 @pytest.fixture
 def pair_folders(tmp_path, photographs) -> tuple[str, str]:
+    from degrade.crops import reduce_by
     from degrade.images import encode_image
-    from degrade.train_data import reduce_by
 
     for name, image in photographs.items():
         hr = image[:256, :256]
@@ -190,7 +190,8 @@ def test_a_shifted_pair_is_left_out_and_said_so(pair_folders, photographs) -> No
 def test_an_exposure_difference_of_a_pair_is_undone(photographs) -> None:
     import numpy as np
 
-    from degrade.train_data import match_brightness, reduce_by
+    from degrade.crops import reduce_by
+    from degrade.real_pairs import match_brightness
 
     clean = reduce_by(photographs["chelsea"][:256, :256], 4)
     darker = (clean * 0.9 + 5).astype(np.uint8)
@@ -213,7 +214,7 @@ def test_data_that_cannot_teach_are_told_in_a_sentence(config, told) -> None:
 def test_without_hr_the_photographs_to_learn_from_stand_in_reduced(photo_folder) -> None:
     config = DataConfig(lr_dirs=(str(photo_folder),), recipes=("bicubic",), weights=(0.5, 0, 0.5))
     data = TrainingData(config, scale=4, hr_crop=64, batch_size=4, seed=0)
-    assert data._hr_image(0).shape[0] == 512 // 4
+    assert data.hr._image(0).shape[0] == 512 // 4
     batch = data[0]
     assert batch["hr"].shape == (4, 3, 64, 64) and batch["lr"].shape == (4, 3, 16, 16)
     with pytest.raises(ValueError, match="no HR photograph has sides of 1024 px.*too small to stand in, reduced by 4"):

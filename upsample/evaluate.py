@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from degrade.contact_sheet import contact_sheet
+from degrade.crops import to_tensor
 from degrade.degrader import RealisticDegrader
 from degrade.distances import psnr
 from degrade.images import Rgb, encode_image, read_image
@@ -21,7 +22,6 @@ from degrade.realism_scores import load_scorers
 from degrade.resize import resize
 from degrade.shards import write_atomic
 from degrade.sources import Source, list_pairs
-from degrade.train_data import to_tensor
 from degrade.train_report import to_image
 from upsample.metrics import psnr_y, ssim_y
 
