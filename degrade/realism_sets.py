@@ -44,7 +44,7 @@ class ImagePool:
     sources: list[Source]
     left_out: list[str] = field(default_factory=list)
     max_side: int = 0
-    _decoded: dict[str, Rgb] = field(default_factory=dict)
+    _decoded: dict[Source, Rgb] = field(default_factory=dict)
 
     @classmethod
     def open(cls, sources: Sequence[Source], *, min_side: int, max_side: int = 0) -> "ImagePool":
@@ -71,9 +71,9 @@ class ImagePool:
 
     def image(self, source: Source) -> Rgb:
         """The decoded image."""
-        if source.name not in self._decoded:
-            self._decoded[source.name] = shrink_to(read_image(source.read()), self.max_side)
-        return self._decoded[source.name]
+        if source not in self._decoded:
+            self._decoded[source] = shrink_to(read_image(source.read()), self.max_side)
+        return self._decoded[source]
 
     def halves(self, seed: int) -> tuple[list[Source], list[Source]]:
         """Split the images at random into two halves of equal size.

@@ -207,7 +207,9 @@ def train_step(
     # 2. The degrader.
     loss, terms_of_degrader = degrader_loss(models, drawn, batch["compression"], config, ramp, autocast)
     for group in optimizers.generator.param_groups:
-        group["lr"] = learning_rate(config, step)
+        group["lr"] = learning_rate(
+            config.learning_rate, step, warmup_steps=config.warmup_steps, steps=config.steps
+        )
     optimizers.generator.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_([*models.degrader.parameters(), *models.texture_head.parameters()], config.grad_clip)
@@ -263,7 +265,7 @@ def draw_samples(
     clean = F.avg_pool2d(hr, config.scale)
     with autocast:
         mean, logvar = (out.float() for out in degrader.encoder(lr))
-    code = mean + (0.5 * logvar).exp() * _normal(mean, generator)
+    code = mean + (0.5 * logvar).exp() * normal_like(mean, generator)
     code = code.view(-1, 2, code.shape[1]).flip(1).flatten(0, 1)
     with autocast:
         first, second, at_prior = two_samples(degrader, hr, clean, lr, paired, code, config.prior_share, generator)
@@ -303,12 +305,12 @@ def degrader_loss(
     wanted = torch.where(paired[:, None], truth, foretold.detach())
     painted = [texture_statistics((sample + 1) / 2) - of_clean for sample in (first, second)]
     scores = [losses.energy_score(first, second, lr, patch) for patch in config.energy_patches]
-    terms["energy"] = _mean_where(paired, torch.stack(scores).mean(0))
+    terms["energy"] = mean_where(paired, torch.stack(scores).mean(0))
     # What is foretold counts once the critic does: a texture head that is new says nothing yet.
     share = torch.where(paired, 1.0, ramp)
     terms["texture"] = ((torch.stack(painted) - wanted).abs().mean(2) * share).mean()
     terms["low"] = losses.low_frequency(first, torch.where(paired.view(-1, 1, 1, 1), lr, clean)).mean()
-    terms["encoder"] = _mean_where(paired, (foretold - truth).abs().mean(1))
+    terms["encoder"] = mean_where(paired, (foretold - truth).abs().mean(1))
     terms["compression"] = losses.compression(*degrader.quantiser.strength(code), compression)
     terms["kl"] = losses.kl_to_prior(drawn.mean, drawn.logvar).mean()
     with autocast, frozen(degrader.encoder):
@@ -328,8 +330,8 @@ def degrader_loss(
         loss = loss + ramp * config.adversarial * terms["adversarial"]
     with torch.no_grad():
         apart = (high_pass(first) - high_pass(second)).abs().mean((1, 2, 3))
-        terms["spread"] = _mean_where(drawn.at_prior, apart)
-        energy, true_energy = (_mean_where(paired, high_pass(x).square().mean((1, 2, 3))) for x in (first, lr))
+        terms["spread"] = mean_where(drawn.at_prior, apart)
+        energy, true_energy = (mean_where(paired, high_pass(x).square().mean((1, 2, 3))) for x in (first, lr))
         terms["energy_ratio"] = energy / true_energy.clamp(min=1e-12)
     return loss, terms
 
@@ -365,10 +367,10 @@ def two_samples(
     at_prior = (draw < prior_share) | ~paired if last else torch.ones_like(paired)
     t = torch.where(at_prior, last, below)
     mask = at_prior.view(-1, 1, 1, 1)
-    noise = [_normal(lr, generator) for _ in range(2)]
+    noise = [normal_like(lr, generator) for _ in range(2)]
     shared = scheduler.add_noise(lr, clean, noise[0], t)
     xt = [torch.where(mask, scheduler.prior_sample(clean, each), shared) for each in noise]
-    free = [torch.where(mask, 0.0, _normal(lr, generator)) for _ in range(2)]
+    free = [torch.where(mask, 0.0, normal_like(lr, generator)) for _ in range(2)]
     t, hr, clean, code = (torch.cat([x, x]) for x in (t, hr, clean, code))
     first, second = degrader.predict_x0(torch.cat(xt), t, hr, clean, code, torch.cat(free)).float().chunk(2)
     return first, second, at_prior
@@ -387,11 +389,12 @@ def critic_loss(
     return hinge, hinge + penalty * losses.gradient_penalty(real_logits, images) if penalty else hinge
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+def normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers in the shape and on the device of ``like``; the generator lives on the CPU."""
     return torch.randn(like.shape, generator=generator).to(like.device)
 
 
-def _mean_where(mask: Tensor, values: Tensor) -> Tensor:
+def mean_where(mask: Tensor, values: Tensor) -> Tensor:
     """Mean of the masked values; 0 when there are none."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
@@ -411,12 +414,12 @@ class frozen:  # noqa: N801 - reads as a word: with frozen(critic)
             parameter.requires_grad_(True)
 
 
-def learning_rate(config: DegraderTrainConfig, step: int) -> float:
+def learning_rate(peak: float, step: int, *, warmup_steps: int, steps: int) -> float:
     """Linear warm-up, then a cosine down to a tenth; a function of the step alone, so that resuming continues it."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return peak * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def train(
@@ -472,7 +475,7 @@ def train(
     autocast = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed_precision == "bf16")
     batches = DataLoader(
         data, batch_size=None, sampler=range(start, config.steps), num_workers=loaders,
-        prefetch_factor=4 if loaders else None, worker_init_fn=_one_thread,
+        prefetch_factor=4 if loaders else None, worker_init_fn=one_thread_each,
     )  # fmt: skip
     log = RunLog(out, start)
     began = time.monotonic() - seconds_before
@@ -525,5 +528,6 @@ def averaged_degrader(
     return degrader.eval()
 
 
-def _one_thread(_: int) -> None:
+def one_thread_each(_: int) -> None:
+    """For the loaders: the cores are the training's."""
     torch.set_num_threads(1)

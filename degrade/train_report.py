@@ -1,6 +1,7 @@
 """What a training run leaves for people to look at: sheets of samples, curves, and the model card."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,16 @@ def to_image(tensor: Tensor) -> Image:
     return (tensor.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def plot_curves(metrics: Path, path: Path) -> None:
+def plot_curves(metrics: Path, path: Path, curves: Sequence[str] = CURVES) -> None:
     """Draw the curves of metrics.jsonl as small multiples, each with its own range.
 
     Args:
         metrics: one json object a line, with ``step``.
         path: the png to write.
+        curves: names, in this order.
     """
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    names = [name for name in CURVES if any(name in line for line in lines)]
+    names = [name for name in curves if any(name in line for line in lines)]
     panels = [_curve(name, [(x["step"], x[name]) for x in lines if name in x]) for name in names]
     columns = 3
     panels += [np.full_like(panels[0], 255)] * (-len(panels) % columns)

@@ -101,6 +101,13 @@ class RunLog:
         self.tensorboard.flush()
 
 
+    def lowest(self, name: str) -> dict[str, float]:
+        """At which step a metric was lowest, and what it was; nothing when it was never logged."""
+        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+        logged = [(line[name], line["step"]) for line in lines if name in line]
+        return {f"lowest_{name}": min(logged)[0], f"lowest_{name}_at_step": min(logged)[1]} if logged else {}
+
+
 def open_run(config: "DataclassInstance", out: Path, *, resume: bool) -> None:
     """Check that ``out`` is free or holds this very run, and write the settings into it.
 

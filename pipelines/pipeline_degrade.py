@@ -1,14 +1,14 @@
 """DegradePipeline: the degrader behind diffusers' pipeline interface: PIL, numpy or tensors in and out."""
 
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
+from diffusers.image_processor import PipelineImageInput
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from torch import Tensor
 
 from degrade.degrader import RealisticDegrader
+from pipelines.images import OutputType, from_tensor, to_tensor
 
 
 class DegradePipeline(DiffusionPipeline):
@@ -25,9 +25,6 @@ class DegradePipeline(DiffusionPipeline):
     def __init__(self, degrader: RealisticDegrader) -> None:
         super().__init__()
         self.register_modules(degrader=degrader)
-        self.image_processor = VaeImageProcessor(
-            vae_scale_factor=degrader.config.scale, do_normalize=False, do_resize=False, do_convert_rgb=True
-        )
 
     @torch.no_grad()
     def __call__(
@@ -37,7 +34,7 @@ class DegradePipeline(DiffusionPipeline):
         code: Tensor | None = None,
         num_inference_steps: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
-        output_type: Literal["pil", "np", "pt"] = "pil",
+        output_type: OutputType = "pil",
         return_dict: bool = True,
     ) -> ImagePipelineOutput | tuple[Any]:
         """Degrade images.
@@ -59,18 +56,12 @@ class DegradePipeline(DiffusionPipeline):
             ValueError: inputs that do not fit; see `RealisticDegrader.forward`.
         """
         lr = self.degrader(
-            self._tensor(image),
+            to_tensor(image, self.degrader),
             code,
-            reference=None if reference is None else self._tensor(reference),
+            reference=None if reference is None else to_tensor(reference, self.degrader),
             steps=num_inference_steps,
             generator=generator,
             pad=True,
         )
-        images = self.image_processor.postprocess(lr, output_type=output_type, do_denormalize=[False] * len(lr))
+        images = from_tensor(lr, output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
-
-    def _tensor(self, image: PipelineImageInput) -> Tensor:
-        first = image[0] if isinstance(image, list) else image
-        if isinstance(first, np.ndarray) and first.dtype == np.uint8:
-            raise ValueError("numpy images are uint8; pass floats in [0, 1], for example image / 255.0")
-        return self.image_processor.preprocess(image).to(self.degrader.device, self.degrader.dtype)

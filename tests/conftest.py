@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from degrade.degrader import RealisticDegrader
 from degrade.images import encode_image
+from upsample.model import ResidualShiftUpsampler
 
 
 @pytest.fixture
@@ -35,6 +37,52 @@ def jpeg_degrader(tiny_degrader: RealisticDegrader) -> RealisticDegrader:
         torch.nn.init.normal_(last.weight, std=0.3)
         torch.nn.init.zeros_(last.bias)
     return tiny_degrader
+
+
+@pytest.fixture
+def tiny_upsampler() -> ResidualShiftUpsampler:
+    """A small one-step student whose last layer is not zero, so that the noise matters."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        upsampler = ResidualShiftUpsampler(widths=(8, 8, 8), blocks=1, embedding_dim=8)
+        torch.nn.init.normal_(upsampler.unet.head.weight, std=0.05)
+    return upsampler.eval()
+
+
+@pytest.fixture
+def autoencoders() -> dict[str, dict[str, Any]]:
+    """Configurations of tiny autoencoders that reduce by 4, by their class in diffusers."""
+    blocks = {
+        "block_out_channels": (8, 8, 8),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+    }
+    tiny = {
+        "encoder_block_out_channels": (8, 8, 8),
+        "decoder_block_out_channels": (8, 8, 8),
+        "num_encoder_blocks": (1, 1, 1),
+        "num_decoder_blocks": (1, 1, 1),
+    }
+    return {
+        "VQModel": {"_class_name": "VQModel", "latent_channels": 3, "num_vq_embeddings": 64, **blocks},
+        "AutoencoderKL": {"_class_name": "AutoencoderKL", "latent_channels": 4, **blocks},
+        "AutoencoderTiny": {"_class_name": "AutoencoderTiny", "latent_channels": 4, **tiny},
+    }
+
+
+@pytest.fixture
+def tiny_unet2d() -> dict[str, Any]:
+    """Arguments of a tiny UNet2DModel with attention, in place of the upsampler's own network."""
+    return {
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "attention_head_dim": 4,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ NOISE_PERIOD = 64  # LR pixels after which the fixed noise repeats
 Generators = torch.Generator | list[torch.Generator] | None
 
 
-class ResidualShiftUpsampler(Pretrained, ConfigMixin):
+# ModelMixin by name: a pipeline loads a component only when the component's module has one of diffusers' bases in it.
+class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
     """ResShift's chain (arXiv 2307.12348) from bicubic enlargement to the HR image, on latents of the LR grid.
 
     ``x0 = zy + f(x_t / c_t, y; t)`` with zy = Enc(bicubic(y)), the anchor of the chain. The network's last convolution
@@ -132,14 +134,37 @@ class ResidualShiftUpsampler(Pretrained, ConfigMixin):
                 if generator is None
                 else randn_tensor(anchor.shape, generator=generator, device=lr.device, dtype=lr.dtype)
             )
+        xt = self.scheduler.prior_sample(anchor, noise)
+        x0 = self.walk(xt, lr, anchor, steps=steps, sampling=sampling, generator=generator)
+        return ((self.first_stage.decode(x0) + 1) / 2).clamp(0, 1)
+
+    def walk(
+        self,
+        xt: Tensor,
+        lr: Tensor,
+        anchor: Tensor,
+        *,
+        steps: int | None = None,
+        sampling: Sampling = "deterministic",
+        generator: Generators = None,
+    ) -> Tensor:
+        """The reverse chain, from x_T to x0.
+
+        Args:
+            xt: (B, C, h, w), of `ResidualShiftScheduler.prior_sample`.
+            lr: (B, 3, h, w) in [-1, 1].
+            anchor: (B, C, h, w), of `anchor`.
+            steps: see `forward`.
+            sampling: see `forward`.
+            generator: of the noise of "posterior".
+        """
         scheduler = copy(self.scheduler)  # the choice of steps belongs to this call, not to the model
         scheduler.register_to_config(sampling=sampling)
         scheduler.set_timesteps(self.config.steps if steps is None else steps)
-        xt = scheduler.prior_sample(anchor, noise)
         for t in scheduler.timesteps.tolist():
             x0 = self.predict_x0(xt, t, lr, anchor)
             xt = scheduler.step(x0, t, xt, anchor, generator=generator).prev_sample
-        return ((self.first_stage.decode(xt) + 1) / 2).clamp(0, 1)
+        return xt
 
     def predict_x0(self, xt: Tensor, t: Tensor | int, lr: Tensor, anchor: Tensor) -> Tensor:
         """One network call.
@@ -153,7 +178,7 @@ class ResidualShiftUpsampler(Pretrained, ConfigMixin):
         Returns:
             x0, (B, C, h, w).
         """
-        t = torch.as_tensor(t, device=xt.device).expand(len(xt))
+        t = torch.as_tensor(t, device=xt.device).expand(xt.shape[0])
         grid = torch.cat([self.scheduler.scale_model_input(xt, t), lr], dim=1)
         height, width = grid.shape[-2:]
         grid = F.pad(grid, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
@@ -175,6 +200,12 @@ class ResidualShiftUpsampler(Pretrained, ConfigMixin):
         rows = (torch.arange(height, device=self.noise.device) + top) % NOISE_PERIOD
         columns = (torch.arange(width, device=self.noise.device) + left) % NOISE_PERIOD
         return self.noise[None, :, rows][..., columns]
+
+    def set_steps(self, steps: int) -> None:
+        """Say for how many network calls this model is meant; saved with the weights."""
+        self.scheduler.set_timesteps(steps)
+        self.register_to_config(steps=steps)
+        self.chain[1] = steps
 
     def _check(self, lr: Tensor) -> None:
         if lr.ndim != 4 or lr.shape[1] != 3:

@@ -1,0 +1,60 @@
+"""Colour fixes: give SR the colours of its LR, by bands or by statistics; pure functions on images in [0, 1]."""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ColorFix = Literal["none", "wavelet", "adain"]
+
+_LEVELS = 5
+
+
+def color_fix(sr: Tensor, lr_enlarged: Tensor, method: ColorFix) -> Tensor:
+    """Take the colours from the enlarged LR.
+
+    Args:
+        sr: (B, 3, H, W), range [0, 1].
+        lr_enlarged: the LR enlarged to the same size (`upsample.bicubic.enlarge`).
+        method: "wavelet": the low band of the LR under the high bands of SR, for casts that vary over the image, at the
+            price of the LR's own stains; "adain": mean and spread of each channel, for a cast over all of it; "none".
+            Both as StableSR (arXiv 2305.07015) has them.
+
+    Returns:
+        (B, 3, H, W), range [0, 1].
+
+    Raises:
+        ValueError: the sizes differ, or the method is unknown.
+    """
+    if sr.shape != lr_enlarged.shape:
+        raise ValueError(f"SR {tuple(sr.shape)} and LR {tuple(lr_enlarged.shape)} differ in shape; enlarge the LR")
+    match method:
+        case "none":
+            return sr
+        case "wavelet":
+            return (sr + low_band(lr_enlarged - sr)).clamp(0, 1)
+        case "adain":
+            return _with_statistics_of(lr_enlarged, sr).clamp(0, 1)
+    raise ValueError(f"color fix {method!r} is unknown; use {', '.join(get_args(ColorFix))}")
+
+
+def low_band(images: Tensor) -> Tensor:
+    """What five levels of the a-trous pyramid leave: (B, C, H, W) blurred over about 30 pixels, borders repeated."""
+    for level in range(_LEVELS):
+        images = _blur(_blur(images, -1, 2**level), -2, 2**level)
+    return images
+
+
+def _blur(images: Tensor, dim: int, gap: int) -> Tensor:
+    """Binomial 1-2-1 whose taps stand ``gap`` pixels apart."""
+    padded = F.pad(images, (gap, gap, 0, 0) if dim == -1 else (0, 0, gap, gap), mode="replicate")
+    length = images.shape[dim]
+    before, at, after = (padded.narrow(dim, start, length) for start in (0, gap, 2 * gap))
+    return (before + 2 * at + after) / 4
+
+
+def _with_statistics_of(style: Tensor, images: Tensor) -> Tensor:
+    mean, style_mean = (x.mean((-2, -1), keepdim=True) for x in (images, style))
+    spread, style_spread = (torch.std(x, (-2, -1), correction=0, keepdim=True) for x in (images, style))
+    return (images - mean) * (style_spread / spread.clamp(min=1e-5)) + style_mean

@@ -1,0 +1,226 @@
+"""PairData: the pairs an upsampler trains on, from shards, paired folders, recipes, or a degrader online; mixed.
+
+A batch is a pure function of the seed and its number, so that a resumed run sees what an unbroken one would have seen,
+and processes that train together each see their own. Shards are read at random places, not as a stream: however
+unequal they are, no process runs out before another.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from degrade.crops import CACHED_IMAGES, Image, corner, crop, hr_crops, to_tensor
+from degrade.images import IMAGE_SUFFIXES, read_image
+from degrade.mix import DegradationMix
+from degrade.real_pairs import aligned_pairs
+from degrade.recipe import Recipe
+from degrade.sources import Source
+from degrade.tars import HR_ROLES, LR_ROLES, shard_paths, split_member, tar_members
+
+KINDS = ("shards", "pairs", "recipe", "online")
+GRID = 8  # LR pixels: crops of compressed pairs keep JPEG's blocks whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairConfig:
+    """Where pairs come from; at least one of the four kinds.
+
+    Attributes:
+        shards: folders, tars or brace patterns of pair shards, ours or anyone's.
+        pairs: folders (hr, lr) of real pairs.
+        recipes: names or files of recipes, drawn from evenly; need ``hr_dir``.
+        online_degrader: shipped name, folder or hub id of a degrader that makes LR during training; needs ``hr_dir``.
+        hr_dir: HR photographs.
+        weights: how often shards, pairs, recipes and the online degrader are drawn; kinds that are not there count 0.
+        max_hr_side: longer HR photographs are area-reduced by 2 until they fit; 0 = never.
+    """
+
+    shards: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    recipes: tuple[str, ...] = ()
+    online_degrader: str = ""
+    hr_dir: str = ""
+    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    max_hr_side: int = 3000
+
+
+class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Batches by number.
+
+    Args:
+        config: where pairs come from.
+        scale: HR side / LR side.
+        hr_crop: side of the HR crops, a multiple of ``scale``.
+        batch_size: samples.
+        seed: of every draw.
+
+    Attributes:
+        left_out: one sentence for each image or pair that is not used.
+
+    Raises:
+        ValueError: nothing to learn from, or sizes that do not fit.
+    """
+
+    def __init__(self, config: PairConfig, *, scale: int, hr_crop: int, batch_size: int, seed: int) -> None:
+        if hr_crop % scale:
+            raise ValueError(
+                f"hr_crop {hr_crop} is not a multiple of the scale, {scale}; use {hr_crop // scale * scale}"
+            )
+        made = bool(config.recipes) or bool(config.online_degrader)
+        if not (config.shards or config.pairs or made):
+            raise ValueError("nothing to learn from; give shards, pairs, a recipe or an online degrader")
+        if made and not config.hr_dir:
+            raise ValueError("recipes and an online degrader need HR photographs; give a folder of them (--hr-dir)")
+        self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
+        self.left_out: list[str] = []
+        self.shards = [pair for shards in config.shards for pair in shard_pairs(shards)]
+        self.pairs, unusable = aligned_pairs(config.pairs, scale=scale, min_side=hr_crop // scale)
+        self.left_out += unusable
+        self.recipes = [Recipe.load(name) for name in config.recipes]
+        self.hr = hr_crops(config.hr_dir, hr_crop, config.max_hr_side, self.left_out) if made else None
+        if self.hr is not None and not self.hr:
+            raise ValueError(f"no HR photograph of {config.hr_dir} has sides of {hr_crop} px; use larger ones")
+        counts = (len(self.shards), len(self.pairs), len(self.recipes), bool(config.online_degrader))
+        self.kind_weights = [weight * bool(count) for weight, count in zip(config.weights, counts, strict=True)]
+        if not sum(self.kind_weights):
+            reason = self.left_out[0] if self.left_out else f"the weights {config.weights} leave nothing to draw"
+            raise ValueError(f"no pair is usable; the first reason: {reason}")
+        self._shard_pair = lru_cache(CACHED_IMAGES)(self._read_shard_pair)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """One batch.
+
+        Returns:
+            hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1]; online (B,) bool, where
+            lr is yet to be made (`make_online`) and now zero; seed (B,) int64, of that.
+        """
+        rng = random.Random(f"{self.seed}/{number}")
+        hr, lr, online, seeds = [], [], [], []
+        for _ in range(self.batch_size):
+            kind = rng.choices(KINDS, self.kind_weights)[0]
+            one_hr, one_lr = self._draw(rng, kind)
+            hr.append(one_hr)
+            lr.append(one_lr)
+            online.append(kind == "online")
+            seeds.append(rng.getrandbits(62))
+        return {
+            "hr": torch.cat(hr),
+            "lr": torch.cat(lr),
+            "online": torch.tensor(online),
+            "seed": torch.tensor(seeds, dtype=torch.int64),
+        }
+
+    def _draw(self, rng: random.Random, kind: str) -> tuple[Tensor, Tensor]:
+        if kind == "shards":
+            return self._cut(rng, *self._shard_pair(rng.randrange(len(self.shards))))
+        if kind == "pairs":
+            return self._cut(rng, *rng.choice(self.pairs))
+        assert self.hr is not None
+        hr = self.hr.draw(rng, self.hr_crop)
+        if kind == "online":
+            return hr, hr.new_zeros(1, 3, self.hr_crop // self.scale, self.hr_crop // self.scale)
+        recipe = rng.choice(self.recipes)
+        with torch.no_grad():
+            return hr, Recipe.apply(hr, [recipe.draw(rng.getrandbits(62), self.scale)])
+
+    def _cut(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
+        """The same random crop of both images, turned and mirrored in one of eight ways."""
+        side = self.hr_crop // self.scale
+        top, left = corner(rng, lr, side, GRID if min(lr.shape[:2]) >= side + GRID else 1)
+        parts = [
+            to_tensor(crop(hr, top * self.scale, left * self.scale, self.hr_crop)),
+            to_tensor(crop(lr, top, left, side)),
+        ]
+        flips, transposed = [axis for axis in (2, 3) if rng.random() < 0.5], rng.random() < 0.5
+        parts = [part.flip(flips) for part in parts]
+        hr_part, lr_part = (part.transpose(2, 3).contiguous() for part in parts) if transposed else parts
+        return hr_part, lr_part
+
+    def _read_shard_pair(self, index: int) -> tuple[Image, Image]:
+        hr_source, lr_source = self.shards[index]
+        hr, lr = read_image(hr_source.read()), read_image(lr_source.read())
+        if (hr.shape[0], hr.shape[1]) != (lr.shape[0] * self.scale, lr.shape[1] * self.scale):
+            raise ValueError(f"{hr_source.name}: HR {hr.shape[:2]} is not {self.scale} x LR {lr.shape[:2]}")
+        if min(hr.shape[:2]) < self.hr_crop:
+            raise ValueError(f"{hr_source.name}: {hr.shape[1]}x{hr.shape[0]} is smaller than the crop, {self.hr_crop}")
+        return hr, lr
+
+
+def shard_pairs(shards: str) -> list[tuple[Source, Source]]:
+    """Where the pairs of local tars lie: HR and LR of every sample, without reading an image.
+
+    Raises:
+        ValueError: a sample lacks one of the two, or there is none.
+    """
+    pairs = []
+    for tar in shard_paths(shards):
+        samples: dict[str, dict[str, Source]] = {}
+        for member in tar_members(tar):
+            key, role, extension = split_member(member.name)
+            if f".{extension}" in IMAGE_SUFFIXES and role in HR_ROLES | LR_ROLES:
+                side = "hr" if role in HR_ROLES else "lr"
+                source = Source(f"{tar}/{member.name}", member.size, tar, member.offset)
+                samples.setdefault(key, {})[side] = source
+        for key, sample in samples.items():
+            if len(sample) < 2:
+                raise ValueError(f"{key} in {tar} has only its {next(iter(sample))} image; make the shard again")
+            pairs.append((sample["hr"], sample["lr"]))
+    if not pairs:
+        raise ValueError(f"{shards} holds no pairs; its members should be called KEY.hr.png and KEY.lr.png")
+    return pairs
+
+
+def make_online(batch: Mapping[str, Tensor], mix: DegradationMix | None) -> dict[str, Tensor]:
+    """Let the degrader make the LR images that a batch still lacks, as `degrade synth` would with the same seeds.
+
+    Args:
+        batch: of `PairData`.
+        mix: with the degrader; None when no sample is ``online``.
+
+    Returns:
+        hr and lr, complete.
+    """
+    hr, lr, rows = batch["hr"], batch["lr"], batch["online"].nonzero()[:, 0]
+    if len(rows) and mix is not None:
+        with torch.no_grad():
+            made = mix.degrade(hr[rows], mix.draw(batch["seed"][rows].tolist()))
+        lr = lr.index_copy(0, rows, made)
+    return {"hr": hr, "lr": lr}
+
+
+class PairPool:
+    """Pairs that the degrader made while it learned: a batch drawn from it mixes many of its states.
+
+    As ResShift's pool of training pairs, but for versions of the degrader; every draw here has its own look anyway.
+
+    Args:
+        capacity: pairs that are kept.
+        tensors: where they are kept, ``pool_hr`` and ``pool_lr``, so that a run can save them.
+    """
+
+    def __init__(self, capacity: int, tensors: dict[str, Tensor]) -> None:
+        self.capacity, self.tensors = capacity, tensors
+
+    def swap(self, hr: Tensor, lr: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Put pairs in; take as many out, at random once the pool is full, the same ones before.
+
+        Args:
+            hr: (B, 3, H, W) in [0, 1], multiples of 1/255: kept in 8 bits.
+            lr: (B, 3, h, w), likewise.
+            generator: of the choice.
+        """
+        new = {"pool_hr": (hr * 255).round().byte().cpu(), "pool_lr": (lr * 255).round().byte().cpu()}
+        held = len(self.tensors.get("pool_hr", ()))
+        if held + len(hr) <= self.capacity:
+            for name, images in new.items():
+                self.tensors[name] = torch.cat([self.tensors[name], images]) if held else images
+            return hr, lr
+        places = torch.randperm(held, generator=generator)[: len(hr)]
+        out = {name: self.tensors[name][places].clone() for name in new}
+        for name, images in new.items():
+            self.tensors[name][places] = images[: len(places)]
+        return out["pool_hr"].to(hr) / 255, out["pool_lr"].to(lr) / 255

@@ -1,0 +1,451 @@
+"""Train an upsampler: the loop around the steps of the three stages.
+
+teacher    ResShift: a chain of T steps (`upsample.teacher`)
+student    SinSR: one step, distilled from the teacher (`upsample.colearn`, the arrows of the degrader off)
+colearn    the paper: student and degrader together, under D_H and D_L, with the cycle (`upsample.colearn`)
+
+A step is a function of the settings, the weights, and its number alone, so that a run that was killed goes on with
+the numbers that an unbroken one would have had.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from degrade.crops import Image
+from degrade.degrader import RealisticDegrader
+from degrade.discriminator import PatchDiscriminator
+from degrade.mix import DegradationMix
+from degrade.real_pairs import aligned_pairs
+from degrade.stop_signal import StopSignal
+from degrade.train import DegraderTrainConfig, Models, averaged_degrader, learning_rate, one_thread_each
+from degrade.train_data import DataConfig, TrainingData
+from degrade.train_report import plot_curves
+from degrade.train_state import RunLog, TrainState, open_run, saved_at
+from upsample.colearn import Descents, Networks, colearn_step
+from upsample.descent import Descent
+from upsample.model import ResidualShiftUpsampler
+from upsample.pairs import PairData, PairPool, make_online
+from upsample.stored_answers import StoredAnswers, make_answers
+from upsample.teacher import teacher_loss
+from upsample.train_config import UpsampleTrainConfig
+from upsample.train_report import CURVES, write_card
+from upsample.validate import validate
+
+_CHECKPOINT = re.compile(r"step-(\d{7})\.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is run, which does not change what it trains.
+
+    Attributes:
+        device: "auto", "cpu" or a torch device.
+        mixed_precision: "no" or "bf16".
+        resume: "" to start; "latest", or the path of a checkpoint of this run, to go on.
+        log_every: steps between lines of metrics.jsonl.
+        validate_every: steps between validations, pictures, and readings of the stop signal.
+        checkpoint_every: steps between checkpoints.
+        checkpoints_total_limit: checkpoints kept, the newest.
+        loaders: processes that make batches.
+        val_pairs: folders (hr, lr) to validate on; () for none.
+        command: what to write into the model card.
+        progress: show a bar.
+    """
+
+    device: str = "auto"
+    mixed_precision: str = "no"
+    resume: str = ""
+    log_every: int = 20
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    checkpoints_total_limit: int = 2
+    loaders: int = 1
+    val_pairs: tuple[str, str] | tuple[()] = ()
+    command: str = ""
+    progress: bool = True
+
+
+def train(config: UpsampleTrainConfig, out: Path, options: RunOptions | None = None) -> dict[str, Any]:
+    """Train to ``config.steps`` and leave the averaged weights in ``out``: teacher/, or student/ and degrader/.
+
+    Started by ``torchrun`` or ``accelerate launch`` it trains in several processes, each with its own batches;
+    ``batch_size`` is of one process.
+
+    Args:
+        config: the run.
+        out: folder of the run: train_config.json, metrics.jsonl, tensorboard events, curves.png, samples/,
+            checkpoints/, and the weights.
+        options: how to run it.
+
+    Returns:
+        summary: stage, steps, seconds, the last metrics, the folder of the weights, what was left out, and, when a
+        degrader learned, at which step its stop signal was lowest.
+
+    Raises:
+        ValueError: ``out`` holds another run, or the settings do not fit.
+    """
+    options = options or RunOptions()
+    accelerator = Accelerator(cpu=options.device == "cpu")
+    run = Run(config, out, options, accelerator)
+    loop = run.batches()
+    log = RunLog(out, run.start) if accelerator.is_main_process else None
+    began = time.monotonic() - run.seconds_before
+    recent: list[dict[str, float]] = []
+    hidden = None if options.progress and accelerator.is_main_process else True
+    bar = tqdm(range(run.start, config.steps), initial=run.start, total=config.steps, unit="step", disable=hidden)
+    for step in bar:
+        for micro in range(config.gradient_accumulation_steps):
+            terms = run.step(step, micro, next(loop))
+        recent.append(terms)
+        run.average()
+        done, final = step + 1, step + 1 == config.steps
+        news: dict[str, float] = {}
+        if done % options.log_every == 0 or final:
+            names = sorted({name for r in recent for name in r})
+            news = {k: sum(r[k] for r in recent if k in r) / sum(k in r for r in recent) for k in names}
+            recent = []
+        if accelerator.is_main_process and log is not None:
+            if done % options.validate_every == 0 or final:
+                news |= run.look(out / "samples" / f"{done:07d}.png")
+            if news:
+                log.write({"step": done, "seconds": round(time.monotonic() - began, 1), **news})
+                bar.set_postfix({k: f"{news[k]:.3f}" for k in ("loss", "psnr", "val_psnr_y") if k in news})
+            if done % options.checkpoint_every == 0 or final:
+                run.save(done, time.monotonic() - began)
+                plot_curves(out / "metrics.jsonl", out / "curves.png", CURVES)
+    accelerator.wait_for_everyone()
+    summary = {
+        "stage": config.stage,
+        "steps": config.steps,
+        "seconds": round(time.monotonic() - began),
+        "weights": str(run.folder),
+        "metrics": log.last if log else {},
+        "left_out": list(dict.fromkeys(run.left_out)),
+        **(log.lowest("realism_w1") if log else {}),
+    }
+    if accelerator.is_main_process:
+        write_card(out, run.folder, summary, options.command)
+    return summary
+
+
+class Run:
+    """Networks, data and optimisers of one run; `step` takes a step.
+
+    ``out`` is touched last, so that settings that do not fit leave no folder.
+    """
+
+    def __init__(self, config: UpsampleTrainConfig, out: Path, options: RunOptions, accelerator: Accelerator) -> None:
+        _check(config)
+        self.config, self.out, self.options, self.accelerator = config, out, options, accelerator
+        self.device = str(accelerator.device) if options.device in ("auto", "cpu") else options.device
+        self.folder = out / ("teacher" if config.stage == "teacher" else "student")
+        self.start, self.seconds_before = 0, 0.0
+        self.tensors: dict[str, Tensor] = {}
+        sizes = {"scale": config.scale, "hr_crop": config.hr_crop, "seed": config.seed}
+        self.data = PairData(config.data, batch_size=config.batch_size, **sizes)
+        self.left_out = list(self.data.left_out)
+        self.val: list[tuple[Image, Image]] = []
+        if options.val_pairs:
+            self.val, unusable = aligned_pairs([options.val_pairs], scale=config.scale, min_side=16)
+            self.left_out += unusable
+        self._build_networks(sizes)
+        if accelerator.is_main_process:
+            open_run(config, out, resume=bool(options.resume))
+            (out / "checkpoints").mkdir(exist_ok=True)
+        accelerator.wait_for_everyone()
+        checkpoint = self._checkpoint()
+        if checkpoint is not None:
+            self.state.load(checkpoint)
+            self.tensors = self.state.tensors
+            self.start, self.seconds_before = saved_at(checkpoint)
+            if "degrader" in self.averages and self.mix is not None and self.mix.degrader is not None:
+                self._copy_degrader(self.mix.degrader)
+        self.answers = self._store_answers()
+
+    def _build_networks(self, sizes: dict[str, int]) -> None:
+        config, accelerator = self.config, self.accelerator
+        student, teacher = build_upsampler(config)
+        self.mix, self.signal, self.lower_data, lower = self._build_lower(sizes)
+        colearn = config.stage == "colearn"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            hr_critic = PatchDiscriminator(0, config.critic_width) if colearn and config.adversarial_hr else None
+        self.nets = Networks(student, teacher, hr_critic, lower)
+        for net in (student, teacher, hr_critic, *(lower.parts().values() if lower else ())):
+            if net is not None:
+                net.to(self.device)
+        moved = [p for p in student.parameters() if p.requires_grad]
+        clip = config.grad_clip
+        self.descents = Descents(Descent(moved, accelerator, betas=(0.9, 0.99), clip=clip))
+        parts: dict[str, nn.Module] = {"upsampler": student}
+        self.averages = {"upsampler": EMAModel(student.parameters(), decay=config.ema_decay)}
+        if hr_critic is not None:
+            parts["hr_critic"] = hr_critic
+            self.descents.hr_critic = Descent(hr_critic.parameters(), accelerator, betas=(0.0, 0.99), clip=0.0)
+        if lower is not None:
+            parts |= lower.parts()
+            if config.train_degrader:
+                ours = [*lower.degrader.parameters(), *lower.texture_head.parameters()]
+                self.descents.degrader = Descent(ours, accelerator, betas=(0.9, 0.99), clip=clip)
+                self.averages["degrader"] = EMAModel(lower.degrader.parameters(), decay=config.ema_decay)
+                if config.degrader.adversarial:
+                    critic = lower.critic.parameters()
+                    self.descents.lr_critic = Descent(critic, accelerator, betas=(0.0, 0.99), clip=0.0)
+        descents = {name: descent for name, descent in vars(self.descents).items() if descent is not None}
+        optimizers = {name: descent.optimizer for name, descent in descents.items()}
+        self.state = TrainState(parts, optimizers, self.averages, self.tensors)
+
+    def _build_lower(
+        self, sizes: dict[str, int]
+    ) -> tuple[DegradationMix | None, StopSignal | None, TrainingData | None, Models | None]:
+        """The degrader that makes pairs online, and, when it learns too, what it learns from."""
+        config, data = self.config, self.config.data
+        if not data.online_degrader:
+            return None, None, None, None
+        degrader = RealisticDegrader.from_pretrained(data.online_degrader).eval()
+        mix = DegradationMix(degrader.to(self.device), None, scale=config.scale)
+        if config.stage != "colearn":
+            return mix, None, None, None
+        lower = Models.build(_lower_config(config))
+        if not config.train_degrader:
+            return mix, None, None, lower
+        own = DataConfig(
+            hr_dir=data.hr_dir, recipes=data.recipes, pairs=data.pairs, lr_dirs=config.real_lr,
+            weights=config.degrader.data.weights, max_hr_side=data.max_hr_side,
+        )  # fmt: skip
+        lower_data = TrainingData(own, batch_size=config.degrader.batch_size, **sizes)
+        self.left_out += lower_data.left_out
+        real = [*config.real_lr, *(lr for _, lr in data.pairs)]
+        signal = None
+        if real and self.accelerator.is_main_process:
+            try:
+                signal = StopSignal(data.hr_dir, real, scale=config.scale, max_hr_side=data.max_hr_side)
+            except ValueError as err:  # images that are large enough to learn from may be too small to measure
+                self.left_out.append(f"the stop signal: {err}")
+        return mix, signal, lower_data, lower
+
+    def batches(self) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor] | None]]:
+        """The batches of this process from ``start`` on: of the upsampler, and of the degrader."""
+        first = self._number(self.start, 0)
+        last = self._number(self.config.steps, 0)
+        numbers = range(first, last, self.accelerator.num_processes)
+        answers = self.answers
+        own: Any
+        if answers is None:
+            own = self._loader(self.data, numbers)
+        else:
+            own = (answers.batch(number, self.config.batch_size) for number in numbers)
+        lower = (None for _ in numbers) if self.lower_data is None else self._loader(self.lower_data, numbers)
+        return zip(own, lower, strict=True)
+
+    def _loader(self, data: Any, numbers: range) -> Any:
+        loaders = self.options.loaders
+        return DataLoader(
+            data, batch_size=None, sampler=numbers, num_workers=loaders, prefetch_factor=4 if loaders else None,
+            worker_init_fn=one_thread_each,
+        )  # fmt: skip
+
+    def step(
+        self, step: int, micro: int, batches: tuple[dict[str, Tensor], dict[str, Tensor] | None]
+    ) -> dict[str, float]:
+        """One micro-batch; the weights move after the last of a step."""
+        config = self.config
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self._number(step, micro))
+        update = micro == config.gradient_accumulation_steps - 1
+        batch, lower_batch = (None if b is None else {k: v.to(self.device) for k, v in b.items()} for b in batches)
+        assert batch is not None
+        if self.answers is None:
+            batch = self._complete(batch, generator)
+        autocast = self.autocast()
+        if config.stage == "teacher":
+            loss, terms = teacher_loss(
+                self.nets.student, batch, generator, autocast, perceptual_weight=config.perceptual
+            )
+            (loss / config.gradient_accumulation_steps).backward()
+            if update:
+                rate = {"warmup_steps": config.warmup_steps, "steps": config.steps}
+                self.descents.student.step(learning_rate(config.learning_rate, step, **rate))
+            return {name: float(term.detach()) for name, term in {**terms, "loss": loss}.items()}
+        return colearn_step(
+            self.nets, self.descents, batch, lower_batch, config, step, generator, autocast, update=update
+        )
+
+    def _complete(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Let the degrader make what is still to be made; while it learns, through a pool of its earlier pairs."""
+        online = batch["online"]
+        batch = make_online(batch, self.mix)
+        colearn = self.config.stage == "colearn"
+        rows = online.nonzero()[:, 0]
+        if colearn and len(rows):
+            hr, lr = batch["hr"][rows], batch["lr"][rows]
+            # Half a grey level of noise, then rounding: what hides in the last bit does not survive.
+            dither = torch.rand(lr.shape, generator=generator).to(lr) * 2 - 1
+            lr = ((lr * 255 + dither).round() / 255).clamp(0, 1)
+            if self.config.pool_batches:
+                pool = PairPool(self.config.pool_batches * self.config.batch_size, self.tensors)
+                hr, lr = pool.swap(hr, lr, generator)
+            batch = {"hr": batch["hr"].index_copy(0, rows, hr), "lr": batch["lr"].index_copy(0, rows, lr)}
+        return {**batch, "generated": online if colearn else torch.zeros_like(online)}
+
+    def autocast(self) -> torch.autocast:
+        """Mixed precision of the network calls."""
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.options.mixed_precision == "bf16")
+
+    def average(self) -> None:
+        """Follow the weights with their moving averages; the degrader that makes pairs is the averaged one."""
+        if self.config.ema_decay:
+            self.averages["upsampler"].step(self.nets.student.parameters())
+            if "degrader" in self.averages and self.nets.lower is not None:
+                self.averages["degrader"].step(self.nets.lower.degrader.parameters())
+        if "degrader" in self.averages and self.mix is not None and self.mix.degrader is not None:
+            self._copy_degrader(self.mix.degrader)
+
+    def _copy_degrader(self, target: RealisticDegrader) -> None:
+        assert self.nets.lower is not None
+        if self.config.ema_decay:
+            self.averages["degrader"].copy_to(target.parameters())
+        else:
+            target.load_state_dict(self.nets.lower.degrader.state_dict())
+
+    def averaged(self) -> ResidualShiftUpsampler:
+        """A copy of the upsampler with the averaged weights."""
+        model = deepcopy(self.nets.student)
+        if self.config.ema_decay:
+            self.averages["upsampler"].copy_to(model.parameters())
+        return model.eval()
+
+    def look(self, picture: Path) -> dict[str, float]:
+        """Validation figures and a picture; the stop signal of a degrader that learns."""
+        news = validate(self.averaged(), self.val, picture) if self.val else {}
+        if self.signal is not None and self.mix is not None and self.mix.degrader is not None:
+            news |= self.signal.measure(self.mix.degrader)
+        return news
+
+    def save(self, done: int, seconds: float) -> None:
+        """Write the averaged weights and a checkpoint; the oldest checkpoints beyond the limit go."""
+        self.averaged().save_pretrained(self.folder)
+        if "degrader" in self.averages and self.nets.lower is not None and self.lower_data is not None:
+            averaged_degrader(
+                self.nets.lower, self.averages["degrader"], self.config.degrader, self.lower_data
+            ).save_pretrained(self.out / "degrader")
+        self.state.save(self.out / "checkpoints" / f"step-{done:07d}.safetensors", done, seconds)
+        for old in self._checkpoints()[: -self.options.checkpoints_total_limit]:
+            old.unlink()
+
+    def _checkpoints(self) -> list[Path]:
+        folder = self.out / "checkpoints"
+        return sorted(path for path in folder.glob("step-*.safetensors") if _CHECKPOINT.fullmatch(path.name))
+
+    def _checkpoint(self) -> Path | None:
+        """The checkpoint to go on from; None to start."""
+        if not self.options.resume:
+            return None
+        if self.options.resume == "latest":
+            return max(self._checkpoints(), default=None)
+        path = Path(self.options.resume)
+        if not path.is_file():
+            found = ", ".join(map(str, self._checkpoints())) or "none"
+            raise ValueError(f"there is no checkpoint {path}; use latest, or one of: {found}")
+        return path
+
+    def _store_answers(self) -> StoredAnswers | None:
+        """Make the teacher's answers once, before training, when the settings say so."""
+        config = self.config
+        if not config.stored_targets:
+            return None
+        file = self.out / "answers.safetensors"
+        if self.accelerator.is_main_process and not file.exists():
+            teacher = self.nets.teacher
+            assert teacher is not None
+            count = -(-config.stored_targets // config.batch_size)
+            numbers = range(-count, 0)  # training never reaches these
+            batches = (self.data[number] for number in numbers)
+            made = ({**batch, **make_online(batch, self.mix)} for batch in batches)
+            bar: Callable[[Any], Any] = lambda batches: tqdm(  # noqa: E731
+                batches, total=count, desc="teacher's answers", disable=None if self.options.progress else True
+            )
+            make_answers(
+                teacher, made, file, steps=config.teacher_steps, device=self.device, autocast=self.autocast(),
+                progress=bar,
+            )  # fmt: skip
+        self.accelerator.wait_for_everyone()
+        return StoredAnswers(file, config.seed)
+
+    def _number(self, step: int, micro: int) -> int:
+        """Batches count through steps, micro-batches and processes, so that no two are alike."""
+        per_step = self.config.gradient_accumulation_steps
+        return (step * per_step + micro) * self.accelerator.num_processes + self.accelerator.process_index
+
+
+def build_upsampler(
+    config: UpsampleTrainConfig,
+) -> tuple[ResidualShiftUpsampler, ResidualShiftUpsampler | None]:
+    """The upsampler to train, and its teacher when a term needs one.
+
+    Raises:
+        ValueError: what is named is not there, or does not fit.
+    """
+    teacher = None
+    if config.stage != "teacher" and config.teacher:
+        teacher = ResidualShiftUpsampler.from_pretrained(config.teacher).eval().requires_grad_(False)
+    if config.start_from:
+        student = ResidualShiftUpsampler.from_pretrained(config.start_from)
+    elif teacher is not None:
+        student = deepcopy(teacher).requires_grad_(True)
+    else:
+        student = _new_upsampler(config)
+    for model, name in ((teacher, config.teacher), (student, config.start_from)):
+        if model is not None and model.config.scale != config.scale:
+            raise ValueError(f"{name or 'the teacher'} is for scale {model.config.scale}, not {config.scale}")
+    student.first_stage.requires_grad_(False)
+    student.set_steps(student.config.num_train_timesteps if config.stage == "teacher" else 1)
+    return student.train(), teacher
+
+
+def _new_upsampler(config: UpsampleTrainConfig) -> ResidualShiftUpsampler:
+    autoencoder, weights = config.autoencoder, None
+    if config.first_stage:
+        weights = diffusers.AutoModel.from_pretrained(config.first_stage)
+        autoencoder = dict(weights.config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = ResidualShiftUpsampler(
+            scale=config.scale, steps=1, widths=config.widths, blocks=config.blocks,
+            embedding_dim=config.embedding_dim, num_train_timesteps=config.num_train_timesteps, kappa=config.kappa,
+            min_noise_level=config.min_noise_level, autoencoder=autoencoder, unet2d=config.unet2d,
+        )  # fmt: skip
+    if weights is not None:
+        model.first_stage.model.load_state_dict(weights.state_dict())
+    return model
+
+
+def _check(config: UpsampleTrainConfig) -> None:
+    if config.stage == "student" and not config.teacher:
+        raise ValueError("the student stage needs a teacher; train one with --stage teacher and give its folder")
+    needs = config.stage == "colearn" and (config.distill or config.inverse)
+    if needs and not config.teacher:
+        raise ValueError("co-learning distils from a teacher; give --teacher, or --distill 0 --inverse 0 to do without")
+    if config.stage == "colearn" and not (config.teacher or config.start_from):
+        raise ValueError("co-learning goes on from a student; give --start-from, or a --teacher to copy")
+    if config.stage == "colearn" and config.stored_targets:
+        raise ValueError("stored targets are of pairs that do not change; use them in the student stage")
+    if config.real_lr and config.stage != "colearn":
+        raise ValueError(f"real LR without HR teaches D_L, which the {config.stage} stage has not; use --stage colearn")
+
+
+def _lower_config(config: UpsampleTrainConfig) -> DegraderTrainConfig:
+    return replace(config.degrader, start_from=config.data.online_degrader, scale=config.scale, seed=config.seed)
