@@ -13,9 +13,8 @@ from typing import Any
 
 import click
 
+from cli.device import COMPLETED_WITH_FAILURES, chosen_device
 from cli.group import HELP, FriendlyGroup, friendly
-
-COMPLETED_WITH_FAILURES = 3
 
 _PATH = click.Path(path_type=Path)
 _EXISTING = click.Path(path_type=Path, exists=True)
@@ -228,7 +227,7 @@ def train(
     summary = train(
         config,
         out,
-        device=_device(device),
+        device=chosen_device(device),
         mixed_precision=mixed_precision,
         resume=resume,
         log_every=log_every,
@@ -366,7 +365,7 @@ def _job(options: dict[str, Any]) -> Any:
     max_shard_mb = options.pop("max_shard_mb", None)
     if options["crop_size"] is None:
         options["crop_size"] = 256 // options["scale"] * options["scale"]
-    options["device"] = _device(options["device"])
+    options["device"] = chosen_device(options["device"])
     if options["device"] == "cpu":
         options["batch_size"] = 0  # one at a time, so that the bytes do not depend on it
     settings = SynthSettings(recipe=recipe.to_dict() if recipe else None, **options)
@@ -375,18 +374,6 @@ def _job(options: dict[str, Any]) -> Any:
 
         settings = replace(settings, shard_size=shard_size_for(max_shard_mb, settings))
     return resolve_job(settings, degrader=degrader, reference_dir=reference_dir)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError) as err:
-        raise click.BadParameter(f"{name!r} is not usable here; give cpu, cuda or auto", param_hint="--device") from err
-    return name
 
 
 def _worker_count(workers: int | None) -> int:

@@ -1,4 +1,4 @@
-"""`upsample`: score upscalers. Its training, run and export commands land with the student."""
+"""`upsample`: upscale images, train upscalers beside the degrader, score and export them."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cli.degrade_commands import COMPLETED_WITH_FAILURES, _device
+from cli.device import COMPLETED_WITH_FAILURES, chosen_device
 from cli.group import HELP, FriendlyGroup, friendly
 from cli.upsample_train_command import train
 
@@ -18,11 +18,7 @@ _PATH = click.Path(path_type=Path)
 @click.group(cls=FriendlyGroup, context_settings=HELP)
 @click.version_option(package_name="realistic-degrader")
 def main() -> None:
-    """Super-resolution on real LR.
-
-    Here today: eval, for the images of any upscaler. The one-step student, trained together with the degrader, and
-    with it train, run and export, come next; until then any SR network trains on the shards of `degrade synth`.
-    """
+    """Super-resolution on real LR, by a diffusion model in one step that learns beside the degrader."""
 
 
 def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
@@ -88,7 +84,7 @@ def run(
         options["tile"] = tile
     settings = RunSettings(color_fix="none" if color_fix == "nofix" else color_fix, alpha=alpha, **options)
     plan = plan_run(source, out, ext=ext, suffix=suffix, alpha=settings.alpha, overwrite=overwrite)
-    upsampler = load_upsampler(model, device=_device(device), seed=seed, bf16=not fp32)
+    upsampler = load_upsampler(model, device=chosen_device(device), seed=seed, bf16=not fp32)
     for note in plan.notes:
         click.echo(note, err=True)
     bar_format = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cli.device import chosen_device
 from cli.group import friendly
 
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -126,7 +127,7 @@ def train(
         config,
         out,
         RunOptions(
-            device=device,
+            device=chosen_device(device),
             mixed_precision=mixed_precision,
             resume=resume,
             log_every=log_every,

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
@@ -72,7 +73,7 @@ class DegradationEncoder(nn.Module):
         return mean, logvar.clamp(-8, 4)
 
 
-class RealisticDegrader(Pretrained, ConfigMixin):
+class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
     """A residual-shifting diffusion model from clean downsampling to the degraded LR image.
 
     ``x0 = Q(b + g + s * (x_t - b))``: b is the clean (box) downsampling, the anchor of the chain; the network makes the

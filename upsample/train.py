@@ -52,7 +52,7 @@ class RunOptions:
     """How a run is run, which does not change what it trains.
 
     Attributes:
-        device: "auto", "cpu" or a torch device.
+        device: "auto", "cpu" or "cuda"; of several GPUs each process takes its own.
         mixed_precision: "no" or "bf16".
         resume: "" to start; "latest", or the path of a checkpoint of this run, to go on.
         log_every: steps between lines of metrics.jsonl.
@@ -150,7 +150,7 @@ class Run:
     def __init__(self, config: UpsampleTrainConfig, out: Path, options: RunOptions, accelerator: Accelerator) -> None:
         _check(config)
         self.config, self.out, self.options, self.accelerator = config, out, options, accelerator
-        self.device = str(accelerator.device) if options.device in ("auto", "cpu") else options.device
+        self.device = str(accelerator.device)
         self.folder = out / ("teacher" if config.stage == "teacher" else "student")
         self.start, self.seconds_before = 0, 0.0
         self.tensors: dict[str, Tensor] = {}
