@@ -51,6 +51,11 @@ _WEIGHT = click.FloatRange(0)
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
 @click.option("--ema-decay", type=click.FloatRange(0, 1), help="0 = no averaging.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--num-train-timesteps", type=click.IntRange(1), help="T of a new teacher.")
+@click.option("--kappa", type=click.FloatRange(min=0, min_open=True),
+              help="Noise of a new teacher's chain: 1 for pixels, 2 for latents.")  # fmt: skip
+@click.option("--min-noise-level", type=click.FloatRange(min=0, min_open=True),
+              help="Of its first step: 0.04 for T = 15, 0.2 for T = 4.")  # fmt: skip
 @click.option("--teacher-steps", type=click.IntRange(1), help="Network calls behind a teacher's target.")
 @click.option("--stored-targets", type=click.IntRange(0), metavar="PAIRS",
               help="Student: make the teacher's targets of so many pairs once; 0 = at every step.")  # fmt: skip
@@ -140,6 +145,8 @@ def train(
             progress=sys.stderr.isatty(),
         ),
     )
+    if summary.pop("process"):
+        return
     for reason in summary["left_out"]:
         click.echo(f"left out: {reason}", err=True)
     click.echo(json.dumps(summary, indent=2))

@@ -1,8 +1,9 @@
 """Crops of photographs: what networks are shown of images that are larger than they can take at once."""
 
 import random
-from collections.abc import Sequence
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +20,33 @@ FLAT_RETRIES = 4
 Image = NDArray[np.uint8]
 
 
+Kept = TypeVar("Kept")
+
+
+class ReadCache(Generic[Kept]):
+    """What was read last, by index; forgotten on the way to another process, which reads its own.
+
+    Args:
+        read: called for what is not held.
+    """
+
+    def __init__(self, read: Callable[[int], Kept]) -> None:
+        self.read = read
+        self.held: OrderedDict[int, Kept] = OrderedDict()
+
+    def __call__(self, index: int) -> Kept:
+        """What ``read`` gives for ``index``."""
+        if index not in self.held:
+            self.held[index] = self.read(index)
+            if len(self.held) > CACHED_IMAGES:
+                self.held.popitem(last=False)
+        self.held.move_to_end(index)
+        return self.held[index]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"read": self.read, "held": OrderedDict()}
+
+
 class HrCrops:
     """Random crops of HR photographs, decoded when first asked for; nearly flat crops are avoided.
 
@@ -30,7 +58,7 @@ class HrCrops:
 
     def __init__(self, sources: Sequence[Source], *, max_side: int = 0, reduction: int = 1) -> None:
         self.sources, self.max_side, self.reduction = sources, max_side, reduction
-        self._image = lru_cache(CACHED_IMAGES)(self._read)
+        self._image = ReadCache(self._read)
 
     def __len__(self) -> int:
         return len(self.sources)

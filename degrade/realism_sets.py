@@ -214,9 +214,10 @@ def apply_drawn(hr: Crops, drawn: Sequence[Drawn]) -> Crops:
 def degrade_crops(hr: Crops, mix: DegradationMix, records: Sequence[Record]) -> Crops:
     """`DegradationMix.degrade` in batches, on 8-bit crops."""
     made = []
+    device = mix.degrader.device if mix.degrader is not None else torch.device("cpu")
     for start in range(0, len(hr), BATCH):
         with torch.inference_mode():
-            lr = mix.degrade(to_tensors(hr[start : start + BATCH]), records[start : start + BATCH])
+            lr = mix.degrade(to_tensors(hr[start : start + BATCH]).to(device), records[start : start + BATCH])
         made += [to_image(image) for image in lr]
     return np.stack(made)
 
@@ -225,7 +226,8 @@ def codes_of(crops: Crops, mix: DegradationMix) -> torch.Tensor:
     """The codes of LR crops by the learned degrader of ``mix``, (N, code_dim)."""
     assert mix.degrader is not None
     with torch.inference_mode():
-        return torch.cat([mix.degrader.encode(part) for part in to_tensors(crops).split(BATCH)])
+        device = mix.degrader.device
+        return torch.cat([mix.degrader.encode(part.to(device)) for part in to_tensors(crops).split(BATCH)])
 
 
 def clean_downsampling(hr: Crops, scale: int) -> Crops:

@@ -207,9 +207,7 @@ def train_step(
     # 2. The degrader.
     loss, terms_of_degrader = degrader_loss(models, drawn, batch["compression"], config, ramp, autocast)
     for group in optimizers.generator.param_groups:
-        group["lr"] = learning_rate(
-            config.learning_rate, step, warmup_steps=config.warmup_steps, steps=config.steps
-        )
+        group["lr"] = learning_rate(config.learning_rate, step, warmup_steps=config.warmup_steps, steps=config.steps)
     optimizers.generator.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_([*models.degrader.parameters(), *models.texture_head.parameters()], config.grad_clip)

@@ -8,13 +8,12 @@ serves as the other's reference, so the code must say how the image is degraded 
 import math
 import random
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from degrade.block_quantiser import NONE, coarseness_of_quality
-from degrade.crops import CACHED_IMAGES, HrCrops, Image, corner, crop, hr_crops, image_sizes, large_enough, to_tensor
+from degrade.crops import HrCrops, Image, ReadCache, corner, crop, hr_crops, image_sizes, large_enough, to_tensor
 from degrade.images import read_image
 from degrade.real_pairs import aligned_pairs
 from degrade.recipe import Recipe
@@ -98,7 +97,7 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             raise ValueError(f"the weights {config.weights} leave nothing to draw; raise that of what is there")
         if not any(counts):
             raise ValueError(f"no image is usable; the first reason: {(self.left_out or ['the folders are empty'])[0]}")
-        self._lr_image = lru_cache(CACHED_IMAGES)(lambda index: read_image(self.lr[index].read()))
+        self._lr_image = ReadCache(self._read_lr)
 
     @property
     def lr_crop(self) -> int:
@@ -156,6 +155,9 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         image = self._lr_image(rng.randrange(len(self.lr)))
         crops = [crop(image, *corner(rng, image, self.lr_crop, STRIDE), self.lr_crop) for _ in range(2)]
         return hr, torch.cat([to_tensor(crop) for crop in crops]), torch.zeros(2, dtype=torch.bool), unknown
+
+    def _read_lr(self, index: int) -> Image:
+        return read_image(self.lr[index].read())
 
     def _pair_crop(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
         top, left = corner(rng, lr, self.lr_crop, STRIDE)

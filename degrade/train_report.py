@@ -62,7 +62,7 @@ def to_image(tensor: Tensor) -> Image:
 
 
 def plot_curves(metrics: Path, path: Path, curves: Sequence[str] = CURVES) -> None:
-    """Draw the curves of metrics.jsonl as small multiples, each with its own range.
+    """Draw the curves of metrics.jsonl as small multiples, each with its own range; nothing while it is empty.
 
     Args:
         metrics: one json object a line, with ``step``.
@@ -73,6 +73,8 @@ def plot_curves(metrics: Path, path: Path, curves: Sequence[str] = CURVES) -> No
     names = [name for name in curves if any(name in line for line in lines)]
     panels = [_curve(name, [(x["step"], x[name]) for x in lines if name in x]) for name in names]
     columns = 3
+    if not panels:
+        return
     panels += [np.full_like(panels[0], 255)] * (-len(panels) % columns)
     grid = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
     path.write_bytes(encode_image(np.vstack(grid), "png"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ class TrainState:
     averages: Mapping[str, EMAModel]
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
-    def save(self, path: Path, step: int, seconds: float) -> None:
+    def save(self, path: Path, step: int, seconds: float, processes: int = 1) -> None:
         """Write one safetensors file, which replaces an old one in one move."""
         tensors = {f"part/{part}/{k}": v for part, net in self.parts.items() for k, v in net.state_dict().items()}
         for name, ema in self.averages.items():
@@ -44,13 +44,22 @@ class TrainState:
         tensors |= {f"tensor/{name}": tensor for name, tensor in self.tensors.items()}
         temporary = path.with_suffix(".tmp")
         copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        save_file(copies, temporary, metadata={"step": str(step), "seconds": str(seconds)})
+        save_file(copies, temporary, metadata={"step": str(step), "seconds": str(seconds), "processes": str(processes)})
         os.replace(temporary, path)
 
     def load(self, path: Path) -> None:
-        """Put back what `save` wrote."""
-        tensors = load_file(path)
+        """Put back what `save` wrote.
+
+        Raises:
+            ValueError: the file is none of these, or of other networks.
+        """
         step, _ = saved_at(path)
+        try:
+            self._put_back(load_file(path), step)
+        except (KeyError, RuntimeError) as err:  # names or shapes
+            raise ValueError(f"{path} is a checkpoint of other networks ({err}); use one of this run") from err
+
+    def _put_back(self, tensors: dict[str, Tensor], step: int) -> None:
 
         def under(prefix: str) -> dict[str, Tensor]:
             return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -71,11 +80,31 @@ class TrainState:
 
 
 def saved_at(path: Path) -> tuple[int, float]:
-    """The step and the seconds of training that a state file holds; (0, 0) when there is none."""
+    """The step and the seconds of training that a state file holds; (0, 0) when there is none.
+
+    Raises:
+        ValueError: it is no such file.
+    """
     if not path.exists():
         return 0, 0.0
-    with safe_open(path, "pt") as state:
-        return int(state.metadata()["step"]), float(state.metadata()["seconds"])
+    told = _metadata(path)
+    return int(told["step"]), float(told["seconds"])
+
+
+def saved_by(path: Path) -> int:
+    """How many processes trained what a state file holds."""
+    return int(_metadata(path).get("processes", 1))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, "pt") as state:
+            told = state.metadata() or {}
+    except SafetensorError as err:
+        raise ValueError(f"{path} is no checkpoint ({err}); use a step-*.safetensors of this run") from err
+    if "step" not in told:
+        raise ValueError(f"{path} holds weights but no state of a training; use a step-*.safetensors of this run")
+    return told
 
 
 class RunLog:
@@ -89,6 +118,8 @@ class RunLog:
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in lines if json.loads(line)["step"] <= start]
         self.path.write_text("".join(line + "\n" for line in kept))
+        if kept:
+            self.last = json.loads(kept[-1])
         self.tensorboard = SummaryWriter(str(out), purge_step=start)
 
     def write(self, metrics: dict[str, float]) -> None:
@@ -99,7 +130,6 @@ class RunLog:
         for name, value in metrics.items():
             self.tensorboard.add_scalar(name, value, int(metrics["step"]))
         self.tensorboard.flush()
-
 
     def lowest(self, name: str) -> dict[str, float]:
         """At which step a metric was lowest, and what it was; nothing when it was never logged."""

@@ -84,3 +84,17 @@ def test_the_hidden_world_keeps_its_three_parts_apart_and_is_not_mixed_with_anot
     assert hr.shape[0] == 4 * lr.shape[0] and hr.shape[1] == 4 * lr.shape[1]
     with pytest.raises(ValueError, match="was made with other photographs or another seed"):
         module.make_world(photo_folder, world, seed=1)
+
+
+def test_the_upscalers_benchmark_times_steps_and_memory(tiny_upsampler, photographs, tmp_path) -> None:
+    from degrade.crops import reduce_by
+
+    module = load("benchmark_upsample")
+    assert module.speed(tiny_upsampler, side=16, rounds=3)["seconds"] > 0
+    hr = photographs["chelsea"][:128, :128]
+    rows = module.steps_against_steps(tiny_upsampler, tiny_upsampler, [(hr, reduce_by(hr, 4))])
+    assert [(row["model"], row["steps"]) for row in rows] == [("student", 1), ("teacher", 4), ("teacher", 15)]
+    assert rows[2]["time_over_student"] > 3 and all(row["psnr_y"] > 10 for row in rows)
+    tiny_upsampler.save_pretrained(tmp_path)
+    memory = module.peak_memory(str(tmp_path), 64, 0)
+    assert memory["hr_side"] == 256 and 50 < memory["loaded_mb"] <= memory["peak_mb"]

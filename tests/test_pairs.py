@@ -1,3 +1,5 @@
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +116,24 @@ def test_a_shard_whose_sample_lost_an_image_is_named(tmp_path: Path) -> None:
         shard_pairs(str(tmp_path / "a.tar"))
 
 
-def test_shard_pairs_too_small_for_the_crop_are_named_with_both_sizes(shards) -> None:
-    with pytest.raises(ValueError, match="128x128 is smaller than the crop, 256"):
+def test_a_broken_pair_of_a_shard_is_named_and_another_drawn_and_only_broken_ones_are_an_error(shards) -> None:
+    pairs = data(PairConfig(shards=(shards,)))
+    broken = pairs.shards[0]
+    pairs.shards[0] = (replace(broken[0], bytes_len=40), broken[1])
+    with pytest.warns(UserWarning, match=r"not used: .*(truncated|corrupt)"):
+        batches = [pairs[number] for number in range(4)]
+    assert max(fits(batch).max() for batch in batches) < 0.02
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(ValueError, match="20 pairs .* 128x128 is smaller than the crop, 256"),
+    ):
         data(PairConfig(shards=(shards,)), hr_crop=256)[0]
+
+
+def test_data_can_be_sent_to_another_process_after_use(pair_folders, photo_folder) -> None:
+    pairs = data(PairConfig(pairs=(pair_folders,), recipes=("bicubic",), hr_dir=str(photo_folder)))
+    before = pairs[3]
+    assert all(torch.equal(before[name], other) for name, other in pickle.loads(pickle.dumps(pairs))[3].items())
 
 
 def test_the_pool_gives_back_every_pair_whole_and_mixes_old_with_new() -> None:
@@ -138,6 +155,13 @@ def test_the_pool_gives_back_every_pair_whole_and_mixes_old_with_new() -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(first, again.swap(*ones, torch.Generator().manual_seed(1)), strict=True)
     )
+
+
+def test_a_pool_of_one_batch_takes_batches_of_any_size() -> None:
+    pool, generator = PairPool(4, {}), torch.Generator().manual_seed(0)
+    for count in (3, 4, 1, 4, 2):
+        hr, lr = pool.swap(torch.rand(count, 3, 8, 8), torch.rand(count, 3, 2, 2), generator)
+        assert len(hr) == len(lr) == count
 
 
 def test_stored_answers_are_the_teachers_on_the_same_noise(tmp_path: Path, pair_folders, tiny_upsampler) -> None:

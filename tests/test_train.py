@@ -138,9 +138,15 @@ def test_a_reference_gives_its_own_look_and_a_wrong_one_a_wrong_look() -> None:
 
 def test_learning_rate_warms_up_and_falls_to_a_tenth() -> None:
     config = replace(CI, steps=1000, warmup_steps=10, learning_rate=1.0)
-    assert learning_rate(config.learning_rate, 0, warmup_steps=config.warmup_steps, steps=config.steps) == pytest.approx(0.1)
-    assert learning_rate(config.learning_rate, 10, warmup_steps=config.warmup_steps, steps=config.steps) == pytest.approx(1.0)
-    assert learning_rate(config.learning_rate, 1000, warmup_steps=config.warmup_steps, steps=config.steps) == pytest.approx(0.1)
+    assert learning_rate(
+        config.learning_rate, 0, warmup_steps=config.warmup_steps, steps=config.steps
+    ) == pytest.approx(0.1)
+    assert learning_rate(
+        config.learning_rate, 10, warmup_steps=config.warmup_steps, steps=config.steps
+    ) == pytest.approx(1.0)
+    assert learning_rate(
+        config.learning_rate, 1000, warmup_steps=config.warmup_steps, steps=config.steps
+    ) == pytest.approx(0.1)
 
 
 @pytest.fixture

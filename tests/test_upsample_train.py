@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
@@ -19,10 +20,11 @@ from degrade.crops import reduce_by
 from degrade.degrader import RealisticDegrader
 from degrade.images import encode_image, read_image
 from degrade.stop_signal import StopSignal
+from upsample.descent import Descent
 from upsample.model import ResidualShiftUpsampler
 from upsample.pairs import PairConfig, PairData
 from upsample.teacher import teacher_loss
-from upsample.train import RunOptions, build_upsampler, train
+from upsample.train import Run, RunOptions, build_upsampler, train
 from upsample.train_config import UpsampleTrainConfig, preset
 from upsample.validate import validate
 
@@ -66,7 +68,8 @@ def configs(folders, degrader, teacher) -> dict[str, UpsampleTrainConfig]:
     colearn = preset("ci", "colearn")
     tiny = replace(colearn.degrader, batch_size=2)
     return {
-        "teacher": replace(preset("ci", "teacher"), data=mixed, steps=6),
+        "teacher": replace(preset("ci", "teacher"), data=mixed, steps=6, gradient_accumulation_steps=2),
+        "online student": replace(preset("ci", "student"), data=mixed, teacher=teacher, steps=6),
         "student": replace(preset("ci", "student"), data=mixed, teacher=teacher, steps=6, stored_targets=8),
         "colearn": replace(
             colearn, data=mixed, teacher=teacher, steps=6, real_lr=(folders["photos"],), pool_batches=1, degrader=tiny
@@ -79,13 +82,11 @@ def log_of(out: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("stage", ["teacher", "student", "colearn"])
+@pytest.mark.parametrize("stage", ["teacher", "online student", "student", "colearn"])
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers_and_weights(stage, configs, tmp_path, monkeypatch) -> None:
     config, whole, broken = configs[stage], tmp_path / "whole", tmp_path / "broken"
     train(config, whole, QUIET)
     calls = []
-    from upsample.train import Run
-
     step = Run.step
 
     def dies(self: Run, number: int, *rest: Any) -> dict[str, float]:
@@ -120,6 +121,48 @@ def test_a_colearning_run_leaves_student_degrader_curves_and_a_card(configs, fol
     assert checkpoints == {"step-0000003.safetensors", "step-0000006.safetensors"}
 
 
+def test_the_four_optimisers_share_no_parameter_and_leave_none_out(configs, tmp_path) -> None:
+    run = Run(configs["colearn"], tmp_path / "run", QUIET, Accelerator(cpu=True))
+    sides = [{id(p) for p in side.parameters} for side in vars(run.descents).values()]
+    trained = {id(p) for part in run.state.parts.values() for p in part.parameters() if p.requires_grad}
+    assert len(sides) == 4 and all(sides)
+    assert set().union(*sides) == trained and sum(map(len, sides)) == len(trained)
+    assert not trained & {id(p) for p in run.nets.teacher.parameters()}
+
+
+def test_the_looks_of_pairs_made_online_are_those_the_degrader_learns_from(configs, tmp_path) -> None:
+    run = Run(configs["colearn"], tmp_path / "run", QUIET, Accelerator(cpu=True))
+    _, lower_batch = batches = next(run.batches())
+    assert run.mix.codes is None
+    run.step(0, 0, batches)
+    assert torch.equal(run.mix.codes, run.mix.degrader.encode(lower_batch["lr"]))
+
+
+def test_critics_that_are_switched_off_are_not_built(configs, tmp_path) -> None:
+    off = replace(configs["colearn"], adversarial_hr=0.0)
+    run = Run(replace(off, degrader=replace(off.degrader, adversarial=0.0)), tmp_path, QUIET, Accelerator(cpu=True))
+    assert run.nets.hr_critic is None and run.descents.hr_critic is None and run.descents.lr_critic is None
+
+
+def test_a_file_that_is_no_checkpoint_is_told_in_a_sentence(configs, tmp_path) -> None:
+    train(configs["teacher"], tmp_path / "run", QUIET)
+    weights = tmp_path / "run" / "teacher" / "diffusion_pytorch_model.safetensors"
+    for wrong, told in (
+        (tmp_path / "run" / "train_config.json", "is no checkpoint"),
+        (weights, "no state of a training"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            train(configs["teacher"], tmp_path / "run", replace(QUIET, resume=str(wrong)))
+
+
+def test_going_back_to_an_older_checkpoint_drops_the_later_ones(configs, tmp_path) -> None:
+    train(configs["teacher"], tmp_path / "run", QUIET)
+    older = tmp_path / "run" / "checkpoints" / "step-0000003.safetensors"
+    train(configs["teacher"], tmp_path / "run", replace(QUIET, resume=str(older), checkpoints_total_limit=1))
+    assert [path.name for path in older.parent.iterdir()] == ["step-0000006.safetensors"]
+    assert [line["step"] for line in log_of(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+
+
 def test_only_the_newest_checkpoints_are_kept(configs, tmp_path) -> None:
     train(configs["teacher"], tmp_path / "run", replace(QUIET, checkpoint_every=1, checkpoints_total_limit=2))
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
@@ -146,12 +189,20 @@ def test_another_run_in_the_folder_is_refused_with_what_differs(configs, tmp_pat
         ({"stage": "colearn", "teacher": "", "distill": 0.0, "inverse": 0.0}, "goes on from a student"),
         ({"stage": "colearn", "stored_targets": 5}, "stored targets are of pairs that do not change"),
         ({"stage": "teacher", "real_lr": ("x",)}, "teaches D_L, which the teacher stage has not"),
+        (
+            {"stage": "colearn", "real_lr": ("x",), "train_degrader": False},
+            "give an --online-degrader and do not freeze",
+        ),
+        ({"stage": "teacher", "stored_targets": 5}, "stored targets are a teacher's answers"),
+        ({"distill": 0.0, "inverse": 0.0, "gt": 0.0, "perceptual": 0.0, "pair": 0.0}, "are all 0; switch on"),
+        ({"stage": "teacher", "autoencoder": {"_class_name": "VQModel"}}, "an autoencoder without weights"),
+        ({"teacher_steps": 9}, "teacher_steps 9 exceeds its 4"),
         ({"scale": 2}, "is for scale 4, not 2"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_sentence_and_leave_no_folder(change, told, configs, tmp_path) -> None:
     with pytest.raises(ValueError, match=told):
-        train(replace(configs["student"], **change), tmp_path / "run", QUIET)
+        train(replace(configs["student"], **{"stored_targets": 0, **change}), tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
 
 
@@ -273,18 +324,21 @@ def test_two_processes_on_unequal_shards_do_not_hang_and_agree_on_the_weights(
     assert [len(list(read_pairs(tmp_path / name))) for name in "ab"] == [1, 9]
     command = command_of(folders, degrader, teacher)[3:]
     command += ["--shards", str(tmp_path / "a"), "--shards", str(tmp_path / "b"), "--steps", "12"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = tmp_path / "both.py"
     script.write_text(
         "import os, torch\n"
         "from upsample.train import Run\n"
-        "save, rank = Run.average, os.environ['RANK']\n"
-        "def average(self):\n"
-        "    save(self)\n"
+        "average, step, rank, seen = Run.average, Run.step, os.environ['RANK'], []\n"
+        "def noting_step(self, number, micro, batches):\n"
+        "    seen.append(float(batches[0]['hr'].double().sum()))\n"
+        "    return step(self, number, micro, batches)\n"
+        "def noting_average(self):\n"
+        "    average(self)\n"
         "    nets = {**self.state.parts}\n"
-        "    sums = {f'{n}/{k}': v for n, m in nets.items() for k, v in m.state_dict().items()}\n"
-        f"    torch.save(sums, f'{tmp_path}/rank{{rank}}.pt')\n"
-        "Run.average = average\n"
+        "    held = {f'{n}/{k}': v for n, m in nets.items() for k, v in m.state_dict().items()}\n"
+        f"    torch.save({{'held': held, 'seen': seen}}, f'{tmp_path}/rank{{rank}}.pt')\n"
+        "Run.average, Run.step = noting_average, noting_step\n"
         "from cli.upsample_commands import main\nmain()\n"
     )
     done = subprocess.run(
@@ -293,16 +347,29 @@ def test_two_processes_on_unequal_shards_do_not_hang_and_agree_on_the_weights(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     one, other = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in "01")
-    assert one.keys() == other.keys() and len(log_of(tmp_path / "run")) == 12
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert len(log_of(tmp_path / "run")) == 12 and done.stdout.count('"stage": "colearn"') == 1
+    assert len(one["seen"]) == len(other["seen"]) == 12 and not set(one["seen"]) & set(other["seen"])
+    ours, theirs = one["held"], other["held"]
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    alone = [sys.executable, "-c", "from cli.upsample_commands import main; main()", *command]
+    alone += ["--out", str(tmp_path / "run"), "--resume", "latest"]
+    refused = subprocess.run(alone, check=False, capture_output=True, text=True)
+    assert refused.returncode == 1 and "is of 2 processes, this is a run of 1" in refused.stderr
 
 
 @pytest.mark.slow
-def test_the_paper_preset_has_the_published_size_and_takes_a_step(folders, tmp_path) -> None:
-    config = replace(preset("paper", "teacher"), hr_crop=64, batch_size=1, steps=1, warmup_steps=0, ema_decay=0.0)
-    config = replace(config, data=PairConfig(pairs=((folders["hr"], folders["lr"]),)))
+def test_the_paper_preset_has_the_published_size_and_takes_a_step(folders) -> None:
+    config = replace(preset("paper", "teacher"), warmup_steps=0)
     model, _ = build_upsampler(config)
     assert sum(p.numel() for p in model.unet.parameters()) == pytest.approx(118.6e6, rel=0.05)
     assert sum(p.numel() for p in model.first_stage.parameters()) == pytest.approx(55.3e6, rel=0.05)
-    train(config, tmp_path / "run", QUIET)
-    assert torch.isfinite(torch.tensor(log_of(tmp_path / "run")[-1]["loss"]))
+    pairs = PairData(PairConfig(pairs=((folders["hr"], folders["lr"]),)), scale=4, hr_crop=64, batch_size=1, seed=0)[0]
+    full = torch.autocast("cpu", enabled=False)
+    loss, _ = teacher_loss(model, pairs, torch.Generator(), full, perceptual_weight=config.perceptual)
+    loss.backward()
+    moved = Descent(
+        [p for p in model.parameters() if p.requires_grad], Accelerator(cpu=True), betas=(0.9, 0.99), clip=1
+    )
+    before = model.unet.conv_out.weight.detach().clone()
+    moved.step(config.learning_rate)
+    assert torch.isfinite(loss) and not torch.equal(before, model.unet.conv_out.weight)

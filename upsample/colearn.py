@@ -4,6 +4,9 @@ The paper (Kim & Kim, arXiv 2410.07663) trains a one-step student, distilled fro
 downsampler, under an HR and an LR discriminator and a cycle LR -> SR -> LR. Its equations could not be had in detail;
 the terms here are SinSR's (arXiv 2311.14760) for the student, those of `degrade.train` for the downsampler, and our own
 construction between them. With the arrows of the downsampler off it is SinSR's step.
+
+The degrader comes trained, so that its pairs count from the first step on and their share is constant; critics and
+cycle wait for ``critic_start`` and then ramp up.
 """
 
 from contextlib import nullcontext
@@ -25,7 +28,6 @@ from degrade.train import (
     draw_samples,
     frozen,
     learning_rate,
-    mean_where,
     normal_like,
     two_samples,
 )
@@ -122,7 +124,8 @@ def colearn_step(
         step: decides learning rates and ramps.
         generator: all randomness of the step.
         autocast: mixed precision of the network calls.
-        update: False for all micro-batches but the last: gradients are collected, nothing moves.
+        update: False for all micro-batches but the last: gradients are collected, nothing moves. (So the generators of
+            the earlier ones are judged by the critics of the step before.)
 
     Returns:
         Every term, unweighted, and psnr, of the student on this batch in dB.
@@ -132,15 +135,17 @@ def colearn_step(
 
     # Forward, one graph: y -> zhat -> SR -> yhat, and HR -> yg.
     up = upscale(nets.student, batch, generator, autocast)
-    cycled = run_cycle(nets, up, config, generator, autocast) if nets.lower and config.cycle and ramp else None
-    drawn = draw_samples(nets.lower.degrader, lower_batch, config.degrader, generator, autocast) if (
-        nets.lower and lower_batch) else None  # fmt: skip
+    cycled, drawn = None, None
+    if nets.lower is not None and config.cycle and ramp:
+        cycled = run_cycle(nets, up, config, generator, autocast)
+    if nets.lower is not None and lower_batch is not None:
+        drawn = draw_samples(nets.lower.degrader, lower_batch, config.degrader, generator, autocast)
 
     # 1. The critics, on detached images.
     due = step % config.penalty_every == 0
     if nets.hr_critic is not None and descents.hr_critic is not None and ramp:
         penalty = config.penalty * config.penalty_every * due
-        real, fake = Judged(up.hr, None), Judged(up.sr, None)
+        real, fake = Judged(up.hr, None), Judged(as_file(up.sr), None)
         terms["critic_hr"], loss = critic_loss(nets.hr_critic, real, fake, penalty, autocast)
         (share * loss).backward()
         if update:
@@ -168,8 +173,8 @@ def colearn_step(
         loss = loss + degrader_sum
         if cycled is not None and config.degrader.adversarial and ramp:
             with autocast, frozen(nets.lower.critic):
-                verdict = nets.lower.critic(quantise((cycled.first + 1) / 2) * 2 - 1, cycled.code).float()
-            terms["adversarial_cycle"] = mean_where(~up.generated, -verdict.mean((1, 2, 3)))
+                verdict = nets.lower.critic(as_file(cycled.first), cycled.code).float()
+            terms["adversarial_cycle"] = _part(-verdict[~up.generated], len(verdict))
             loss = loss + ramp * config.degrader.adversarial * terms["adversarial_cycle"]
     (share * loss).backward()
     if update:
@@ -206,34 +211,35 @@ def student_loss(
     autocast: torch.autocast,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What the student descends: SinSR's three terms, the truth, D_H, and the degrader's pairs."""
-    student, given = nets.student, ~up.generated
+    student, batch_size = nets.student, len(up.hr)
     inverse = config.inverse if step < config.inverse_until * config.steps else 0.0
     terms: dict[str, Tensor] = {}
     loss = up.zhat.new_zeros(())
     if config.distill or inverse:
-        answer = batch.get("answer")
-        if answer is None:
-            assert nets.teacher is not None
-            answer = teacher_answer(
-                nets.teacher, up.lr, up.anchor, up.xt, steps=config.teacher_steps, autocast=autocast
-            )
         # Where the degrader made the LR the teacher may be wrong, but the truth is known: `pair`, below.
-        terms["distill"] = mean_where(given, (up.zhat - answer).square().mean((1, 2, 3)))
+        rows = (~up.generated).nonzero()[:, 0]
+        lr, anchor, xt = up.lr[rows], up.anchor[rows], up.xt[rows]
+        if "answer" in batch:
+            answer = batch["answer"][rows]
+        else:
+            assert nets.teacher is not None
+            answer = teacher_answer(nets.teacher, lr, anchor, xt, steps=config.teacher_steps, autocast=autocast)
+        terms["distill"] = _part((up.zhat[rows] - answer).square(), batch_size)
         loss = loss + config.distill * terms["distill"]
         if inverse:
             with autocast:
-                start = student.predict_x0(answer, CLEAN_END, up.lr, up.anchor).float()
-            terms["inverse"] = mean_where(given, (start - up.xt).square().mean((1, 2, 3)))
+                start = student.predict_x0(answer, CLEAN_END, lr, anchor).float()
+            terms["inverse"] = _part((start - xt).square(), batch_size)
             loss = loss + inverse * terms["inverse"]
     if config.gt:
+        with torch.no_grad(), autocast:  # apart from the next: autocast may keep what it cast without gradients
+            start = student.predict_x0(up.z0, CLEAN_END, up.lr, up.anchor).float()
         with autocast:
-            with torch.no_grad():
-                start = student.predict_x0(up.z0, CLEAN_END, up.lr, up.anchor).float()
             again = student.predict_x0(start, _last(student), up.lr, up.anchor).float()
         terms["gt"] = F.mse_loss(again, up.z0)
         loss = loss + config.gt * terms["gt"]
     if config.pair and nets.lower is not None:
-        terms["pair"] = mean_where(up.generated, (up.zhat - up.z0).square().mean((1, 2, 3)))
+        terms["pair"] = _part((up.zhat - up.z0)[up.generated].square(), batch_size)
         loss = loss + config.pair * terms["pair"]
     if config.perceptual:
         terms["perceptual"] = losses.perceptual(up.sr, up.hr).mean()
@@ -241,7 +247,7 @@ def student_loss(
     ramp = config.ramp(step)
     if nets.hr_critic is not None and ramp:
         with autocast, frozen(nets.hr_critic):
-            terms["adversarial_hr"] = degrade_losses.generator_hinge(nets.hr_critic(up.sr).float())
+            terms["adversarial_hr"] = degrade_losses.generator_hinge(nets.hr_critic(as_file(up.sr)).float())
         loss = loss + ramp * config.adversarial_hr * terms["adversarial_hr"]
     return loss, terms
 
@@ -259,12 +265,12 @@ def run_cycle(
     """
     assert nets.lower is not None
     degrader = nets.lower.degrader
-    sr = losses.scale_gradient(up.sr, config.cycle_gradient)
+    sr = as_file(losses.scale_gradient(up.sr, config.cycle_gradient))  # nor in what no file holds
     sr = sr + config.guard_noise * normal_like(sr, generator)
     nowhere = torch.zeros_like(up.generated)
+    with torch.no_grad(), autocast:  # the code learns what it means from pairs, not from how to win here
+        code = degrader.encoder(up.lr)[0].float()
     with autocast, nullcontext() if config.train_degrader else frozen(degrader):
-        with torch.no_grad():  # the code learns what it means from pairs, not from how to win here
-            code = degrader.encoder(up.lr)[0].float()
         clean = F.avg_pool2d(sr, config.scale)
         first, second, _ = two_samples(degrader, sr, clean, up.lr, nowhere, code, 1.0, generator)
     return Cycled(first, second, code)
@@ -272,9 +278,12 @@ def run_cycle(
 
 def cycle_loss(cycled: Cycled, up: Upscaled, config: UpsampleTrainConfig) -> Tensor:
     """The cycle's distance to the LR, over the samples whose LR the degrader did not make itself."""
-    if config.cycle_score == "l1":
-        return mean_where(~up.generated, losses.cycle_l1(cycled.first, up.lr))
-    return mean_where(~up.generated, losses.cycle(cycled.first, cycled.second, up.lr))
+    each = (
+        losses.cycle_l1(cycled.first, up.lr)
+        if config.cycle_score == "l1"
+        else losses.cycle(cycled.first, cycled.second, up.lr)
+    )
+    return _part(each[~up.generated], len(each))
 
 
 def judged_by_lr_critic(drawn: Drawn, up: Upscaled, cycled: Cycled | None) -> tuple[Judged, Judged]:
@@ -283,10 +292,23 @@ def judged_by_lr_critic(drawn: Drawn, up: Upscaled, cycled: Cycled | None) -> tu
     if cycled is not None:
         rows = (~up.generated).nonzero()[:, 0]
         real.append(up.lr[rows])
-        fake.append(quantise((cycled.first[rows] + 1) / 2) * 2 - 1)
+        fake.append(as_file(cycled.first[rows]))
         code.append(cycled.code[rows])
     codes = torch.cat(code)
     return Judged(torch.cat(real), codes), Judged(torch.cat(fake), codes)
+
+
+def as_file(image: Tensor) -> Tensor:
+    """What a file would hold of an image in [-1, 1]: clipped, in 8 bits; the gradient passes straight through.
+
+    Critics see nothing else, for floats against integers would give the game away.
+    """
+    return quantise((image + 1) / 2) * 2 - 1
+
+
+def _part(some: Tensor, batch_size: int) -> Tensor:
+    """What some samples of a batch contribute to its mean; 0 when there are none."""
+    return some.flatten(1).mean(1).sum() / batch_size if some.ndim > 1 else some.sum() / batch_size
 
 
 def _last(student: ResidualShiftUpsampler) -> int:

@@ -6,14 +6,14 @@ unequal they are, no process runs out before another.
 """
 
 import random
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from degrade.crops import CACHED_IMAGES, Image, corner, crop, hr_crops, to_tensor
+from degrade.crops import Image, ReadCache, corner, crop, hr_crops, to_tensor
 from degrade.images import IMAGE_SUFFIXES, read_image
 from degrade.mix import DegradationMix
 from degrade.real_pairs import aligned_pairs
@@ -22,6 +22,7 @@ from degrade.sources import Source
 from degrade.tars import HR_ROLES, LR_ROLES, shard_paths, split_member, tar_members
 
 KINDS = ("shards", "pairs", "recipe", "online")
+TRIES = 20  # draws of a pair from shards before giving up
 GRID = 8  # LR pixels: crops of compressed pairs keep JPEG's blocks whole
 
 
@@ -89,7 +90,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         if not sum(self.kind_weights):
             reason = self.left_out[0] if self.left_out else f"the weights {config.weights} leave nothing to draw"
             raise ValueError(f"no pair is usable; the first reason: {reason}")
-        self._shard_pair = lru_cache(CACHED_IMAGES)(self._read_shard_pair)
+        self._shard_pair = ReadCache(self._read_shard_pair)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         """One batch.
@@ -98,7 +99,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
             hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1]; online (B,) bool, where
             lr is yet to be made (`make_online`) and now zero; seed (B,) int64, of that.
         """
-        rng = random.Random(f"{self.seed}/{number}")
+        rng = random.Random(f"{self.seed}/pairs/{number}")
         hr, lr, online, seeds = [], [], [], []
         for _ in range(self.batch_size):
             kind = rng.choices(KINDS, self.kind_weights)[0]
@@ -116,7 +117,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     def _draw(self, rng: random.Random, kind: str) -> tuple[Tensor, Tensor]:
         if kind == "shards":
-            return self._cut(rng, *self._shard_pair(rng.randrange(len(self.shards))))
+            return self._cut(rng, *self._usable_shard_pair(rng))
         if kind == "pairs":
             return self._cut(rng, *rng.choice(self.pairs))
         assert self.hr is not None
@@ -126,6 +127,16 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         recipe = rng.choice(self.recipes)
         with torch.no_grad():
             return hr, Recipe.apply(hr, [recipe.draw(rng.getrandbits(62), self.scale)])
+
+    def _usable_shard_pair(self, rng: random.Random) -> tuple[Image, Image]:
+        """A pair that can be read and is large enough; a broken one is named and another drawn."""
+        for _ in range(TRIES):
+            try:
+                return self._shard_pair(rng.randrange(len(self.shards)))
+            except (ValueError, OSError) as err:
+                warnings.warn(f"not used: {err}", stacklevel=2)
+                reason = err
+        raise ValueError(f"{TRIES} pairs in a row of the shards cannot be used; the last: {reason}")
 
     def _cut(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
         """The same random crop of both images, turned and mirrored in one of eight ways."""
@@ -198,7 +209,7 @@ class PairPool:
     As ResShift's pool of training pairs, but for versions of the degrader; every draw here has its own look anyway.
 
     Args:
-        capacity: pairs that are kept.
+        capacity: pairs that are kept, about.
         tensors: where they are kept, ``pool_hr`` and ``pool_lr``, so that a run can save them.
     """
 
@@ -215,7 +226,7 @@ class PairPool:
         """
         new = {"pool_hr": (hr * 255).round().byte().cpu(), "pool_lr": (lr * 255).round().byte().cpu()}
         held = len(self.tensors.get("pool_hr", ()))
-        if held + len(hr) <= self.capacity:
+        if held + len(hr) <= self.capacity or held < len(hr):
             for name, images in new.items():
                 self.tensors[name] = torch.cat([self.tensors[name], images]) if held else images
             return hr, lr

@@ -13,13 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -33,7 +36,7 @@ from degrade.stop_signal import StopSignal
 from degrade.train import DegraderTrainConfig, Models, averaged_degrader, learning_rate, one_thread_each
 from degrade.train_data import DataConfig, TrainingData
 from degrade.train_report import plot_curves
-from degrade.train_state import RunLog, TrainState, open_run, saved_at
+from degrade.train_state import RunLog, TrainState, open_run, saved_at, saved_by
 from upsample.colearn import Descents, Networks, colearn_step
 from upsample.descent import Descent
 from upsample.model import ResidualShiftUpsampler
@@ -44,6 +47,7 @@ from upsample.train_config import UpsampleTrainConfig
 from upsample.train_report import CURVES, write_card
 from upsample.validate import validate
 
+_CHAIN = ("num_train_timesteps", "kappa", "min_noise_level", "autoencoder")  # what an answer and its noise depend on
 _CHECKPOINT = re.compile(r"step-(\d{7})\.safetensors")
 
 
@@ -53,7 +57,7 @@ class RunOptions:
 
     Attributes:
         device: "auto", "cpu" or "cuda"; of several GPUs each process takes its own.
-        mixed_precision: "no" or "bf16".
+        mixed_precision: "no" or "bf16"; ``accelerate launch`` may say it too.
         resume: "" to start; "latest", or the path of a checkpoint of this run, to go on.
         log_every: steps between lines of metrics.jsonl.
         validate_every: steps between validations, pictures, and readings of the stop signal.
@@ -91,14 +95,15 @@ def train(config: UpsampleTrainConfig, out: Path, options: RunOptions | None = N
         options: how to run it.
 
     Returns:
-        summary: stage, steps, seconds, the last metrics, the folder of the weights, what was left out, and, when a
-        degrader learned, at which step its stop signal was lowest.
+        summary: process, stage, steps, seconds, the last metrics, the folder of the weights, what was left out, and,
+        when a degrader learned, at which step its stop signal was lowest. Only process 0 has metrics.
 
     Raises:
         ValueError: ``out`` holds another run, or the settings do not fit.
     """
     options = options or RunOptions()
-    accelerator = Accelerator(cpu=options.device == "cpu")
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # others wait while one stores the answers
+    accelerator = Accelerator(cpu=options.device == "cpu", kwargs_handlers=[patience])
     run = Run(config, out, options, accelerator)
     loop = run.batches()
     log = RunLog(out, run.start) if accelerator.is_main_process else None
@@ -107,13 +112,12 @@ def train(config: UpsampleTrainConfig, out: Path, options: RunOptions | None = N
     hidden = None if options.progress and accelerator.is_main_process else True
     bar = tqdm(range(run.start, config.steps), initial=run.start, total=config.steps, unit="step", disable=hidden)
     for step in bar:
-        for micro in range(config.gradient_accumulation_steps):
-            terms = run.step(step, micro, next(loop))
-        recent.append(terms)
+        recent += [run.step(step, micro, next(loop)) for micro in range(config.gradient_accumulation_steps)]
         run.average()
         done, final = step + 1, step + 1 == config.steps
         news: dict[str, float] = {}
-        if done % options.log_every == 0 or final:
+        saving = done % options.checkpoint_every == 0 or final
+        if done % options.log_every == 0 or saving:  # at checkpoints too: what is not written then is lost by a kill
             names = sorted({name for r in recent for name in r})
             news = {k: sum(r[k] for r in recent if k in r) / sum(k in r for r in recent) for k in names}
             recent = []
@@ -123,11 +127,11 @@ def train(config: UpsampleTrainConfig, out: Path, options: RunOptions | None = N
             if news:
                 log.write({"step": done, "seconds": round(time.monotonic() - began, 1), **news})
                 bar.set_postfix({k: f"{news[k]:.3f}" for k in ("loss", "psnr", "val_psnr_y") if k in news})
-            if done % options.checkpoint_every == 0 or final:
-                run.save(done, time.monotonic() - began)
-                plot_curves(out / "metrics.jsonl", out / "curves.png", CURVES)
+        if saving:
+            run.save(done, time.monotonic() - began)
     accelerator.wait_for_everyone()
     summary = {
+        "process": accelerator.process_index,
         "stage": config.stage,
         "steps": config.steps,
         "seconds": round(time.monotonic() - began),
@@ -161,24 +165,24 @@ class Run:
         if options.val_pairs:
             self.val, unusable = aligned_pairs([options.val_pairs], scale=config.scale, min_side=16)
             self.left_out += unusable
+            if not self.val:
+                raise ValueError(f"no pair to validate on is usable; the first reason: {unusable[0]}")
         self._build_networks(sizes)
+        checkpoint = self._checkpoint()
+        if checkpoint is not None:
+            self._load(checkpoint)
         if accelerator.is_main_process:
             open_run(config, out, resume=bool(options.resume))
             (out / "checkpoints").mkdir(exist_ok=True)
         accelerator.wait_for_everyone()
-        checkpoint = self._checkpoint()
-        if checkpoint is not None:
-            self.state.load(checkpoint)
-            self.tensors = self.state.tensors
-            self.start, self.seconds_before = saved_at(checkpoint)
-            if "degrader" in self.averages and self.mix is not None and self.mix.degrader is not None:
-                self._copy_degrader(self.mix.degrader)
         self.answers = self._store_answers()
 
     def _build_networks(self, sizes: dict[str, int]) -> None:
         config, accelerator = self.config, self.accelerator
         student, teacher = build_upsampler(config)
         self.mix, self.signal, self.lower_data, lower = self._build_lower(sizes)
+        # The copy that makes pairs while the degrader learns; it follows the averaged weights.
+        self.learning = self.mix.degrader if self.mix is not None and self.lower_data is not None else None
         colearn = config.stage == "colearn"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -214,6 +218,8 @@ class Run:
         """The degrader that makes pairs online, and, when it learns too, what it learns from."""
         config, data = self.config, self.config.data
         if not data.online_degrader:
+            if config.stage == "colearn":
+                self.left_out.append("no online degrader: cycle, its pairs and D_L are off")
             return None, None, None, None
         degrader = RealisticDegrader.from_pretrained(data.online_degrader).eval()
         mix = DegradationMix(degrader.to(self.device), None, scale=config.scale)
@@ -268,6 +274,11 @@ class Run:
         batch, lower_batch = (None if b is None else {k: v.to(self.device) for k, v in b.items()} for b in batches)
         assert batch is not None
         if self.answers is None:
+            if lower_batch is not None and self.learning is not None:
+                # The looks of what it learns from, as it reads them now: its bank is of the time before.
+                assert self.mix is not None
+                with torch.no_grad():
+                    self.mix.codes = self.learning.encode(lower_batch["lr"])
             batch = self._complete(batch, generator)
         autocast = self.autocast()
         if config.stage == "teacher":
@@ -291,7 +302,7 @@ class Run:
         rows = online.nonzero()[:, 0]
         if colearn and len(rows):
             hr, lr = batch["hr"][rows], batch["lr"][rows]
-            # Half a grey level of noise, then rounding: what hides in the last bit does not survive.
+            # Up to one grey level of noise, then rounding: what hides in the last bit does not survive.
             dither = torch.rand(lr.shape, generator=generator).to(lr) * 2 - 1
             lr = ((lr * 255 + dither).round() / 255).clamp(0, 1)
             if self.config.pool_batches:
@@ -303,23 +314,32 @@ class Run:
     def autocast(self) -> torch.autocast:
         """Mixed precision of the network calls."""
         kind = torch.device(self.device).type
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.options.mixed_precision == "bf16")
+        bf16 = "bf16" in (self.options.mixed_precision, self.accelerator.mixed_precision)
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16)
 
     def average(self) -> None:
         """Follow the weights with their moving averages; the degrader that makes pairs is the averaged one."""
         if self.config.ema_decay:
             self.averages["upsampler"].step(self.nets.student.parameters())
-            if "degrader" in self.averages and self.nets.lower is not None:
+            if self.learning is not None and self.nets.lower is not None:
                 self.averages["degrader"].step(self.nets.lower.degrader.parameters())
-        if "degrader" in self.averages and self.mix is not None and self.mix.degrader is not None:
-            self._copy_degrader(self.mix.degrader)
+        self._follow()
 
-    def _copy_degrader(self, target: RealisticDegrader) -> None:
-        assert self.nets.lower is not None
+    def _follow(self) -> None:
+        """Give the degrader that makes pairs the averaged weights of the one that learns."""
+        if self.learning is None or self.nets.lower is None:
+            return
         if self.config.ema_decay:
-            self.averages["degrader"].copy_to(target.parameters())
+            self.averages["degrader"].copy_to(self.learning.parameters())
         else:
-            target.load_state_dict(self.nets.lower.degrader.state_dict())
+            for ours, theirs in zip(self.learning.parameters(), self.nets.lower.degrader.parameters(), strict=True):
+                ours.data.copy_(theirs.data)
+
+    def averaged_degrader(self) -> RealisticDegrader | None:
+        """A copy of the degrader that learns, averaged, with a bank of the looks that it learns from."""
+        if self.learning is None or self.nets.lower is None or self.lower_data is None:
+            return None
+        return averaged_degrader(self.nets.lower, self.averages["degrader"], self.config.degrader, self.lower_data)
 
     def averaged(self) -> ResidualShiftUpsampler:
         """A copy of the upsampler with the averaged weights."""
@@ -331,20 +351,53 @@ class Run:
     def look(self, picture: Path) -> dict[str, float]:
         """Validation figures and a picture; the stop signal of a degrader that learns."""
         news = validate(self.averaged(), self.val, picture) if self.val else {}
-        if self.signal is not None and self.mix is not None and self.mix.degrader is not None:
-            news |= self.signal.measure(self.mix.degrader)
+        degrader = self.averaged_degrader() if self.signal is not None else None
+        if self.signal is not None and degrader is not None:
+            news |= self.signal.measure(degrader)
         return news
 
     def save(self, done: int, seconds: float) -> None:
-        """Write the averaged weights and a checkpoint; the oldest checkpoints beyond the limit go."""
+        """Write the averaged weights, the curves, and a checkpoint; the oldest checkpoints beyond the limit go.
+
+        Each process keeps the pool of its own pairs.
+        """
+        file = self.out / "checkpoints" / f"step-{done:07d}.safetensors"
+        if not self.accelerator.is_main_process:
+            if self.tensors:
+                save_file(self.tensors, self._own(file))
+            return
         self.averaged().save_pretrained(self.folder)
-        if "degrader" in self.averages and self.nets.lower is not None and self.lower_data is not None:
-            averaged_degrader(
-                self.nets.lower, self.averages["degrader"], self.config.degrader, self.lower_data
-            ).save_pretrained(self.out / "degrader")
-        self.state.save(self.out / "checkpoints" / f"step-{done:07d}.safetensors", done, seconds)
+        degrader = self.averaged_degrader()
+        if degrader is not None:
+            degrader.save_pretrained(self.out / "degrader")
+        plot_curves(self.out / "metrics.jsonl", self.out / "curves.png", CURVES)
+        for later in (path for path in self._checkpoints() if path.name > file.name):
+            self._remove(later)  # of a run that went further before it was taken back to here
+        self.state.save(file, done, seconds, self.accelerator.num_processes)
         for old in self._checkpoints()[: -self.options.checkpoints_total_limit]:
-            old.unlink()
+            self._remove(old)
+
+    def _load(self, checkpoint: Path) -> None:
+        processes = saved_by(checkpoint)
+        if processes != self.accelerator.num_processes:
+            raise ValueError(
+                f"{checkpoint} is of {processes} processes, this is a run of {self.accelerator.num_processes}; "
+                "start as many, for each has its own batches"
+            )
+        self.start, self.seconds_before = saved_at(checkpoint)
+        self.state.load(checkpoint)
+        self.tensors = self.state.tensors
+        if not self.accelerator.is_main_process:
+            self.tensors = load_file(self._own(checkpoint)) if self._own(checkpoint).exists() else {}
+        self._follow()
+
+    def _own(self, checkpoint: Path) -> Path:
+        """Where this process keeps what only it has."""
+        return checkpoint.with_suffix(f".rank-{self.accelerator.process_index}")
+
+    def _remove(self, checkpoint: Path) -> None:
+        for path in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
+            path.unlink()
 
     def _checkpoints(self) -> list[Path]:
         folder = self.out / "checkpoints"
@@ -408,6 +461,13 @@ def build_upsampler(
         student = deepcopy(teacher).requires_grad_(True)
     else:
         student = _new_upsampler(config)
+    if teacher is not None:
+        differs = [name for name in _CHAIN if teacher.config[name] != student.config[name]]
+        if differs:
+            told = ", ".join(f"{name} {teacher.config[name]} and {student.config[name]}" for name in differs)
+            raise ValueError(f"teacher and student differ in their chain ({told}); use a student of this teacher")
+        if config.teacher_steps > teacher.config.num_train_timesteps:
+            raise ValueError(f"teacher_steps {config.teacher_steps} exceeds its {teacher.config.num_train_timesteps}")
     for model, name in ((teacher, config.teacher), (student, config.start_from)):
         if model is not None and model.config.scale != config.scale:
             raise ValueError(f"{name or 'the teacher'} is for scale {model.config.scale}, not {config.scale}")
@@ -443,8 +503,18 @@ def _check(config: UpsampleTrainConfig) -> None:
         raise ValueError("co-learning goes on from a student; give --start-from, or a --teacher to copy")
     if config.stage == "colearn" and config.stored_targets:
         raise ValueError("stored targets are of pairs that do not change; use them in the student stage")
+    if config.stored_targets and config.stage == "teacher":
+        raise ValueError("stored targets are a teacher's answers; use them in the student stage")
     if config.real_lr and config.stage != "colearn":
         raise ValueError(f"real LR without HR teaches D_L, which the {config.stage} stage has not; use --stage colearn")
+    if config.real_lr and not (config.data.online_degrader and config.train_degrader):
+        raise ValueError("real LR without HR teaches a degrader; give an --online-degrader and do not freeze it")
+    learns = (config.distill, config.inverse, config.gt, config.perceptual, config.pair * bool(config.data.weights[3]))
+    if config.stage != "teacher" and not any(learns):
+        raise ValueError("distill, inverse, gt, perceptual and pair are all 0; switch on what shall teach the student")
+    new = config.stage == "teacher" and not config.start_from
+    if new and config.autoencoder and not config.first_stage:
+        raise ValueError("the first stage is an autoencoder without weights; give the folder of a trained one")
 
 
 def _lower_config(config: UpsampleTrainConfig) -> DegraderTrainConfig:

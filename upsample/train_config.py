@@ -74,14 +74,15 @@ class UpsampleTrainConfig:
     gt: float = 1.0
     perceptual: float = 0.5
     # co-learning: each of these is an arrow
-    adversarial_hr: float = 0.0  # D_H on the student
+    adversarial_hr: float = 0.0  # D_H on the student's pixels
     pair: float = 1.0  # the student on pairs of the degrader
     cycle: float = 0.0  # LR -> SR -> LR
     cycle_score: Literal["energy", "l1"] = "energy"
     cycle_gradient: float = 0.2  # of the cycle, that reaches the student
     guard_noise: float = 0.05  # on the SR before it is degraded, in [-1, 1]: nothing finer can be hidden in it
     train_degrader: bool = True  # False: it stays as it was
-    degrader: DegraderTrainConfig = field(default_factory=DegraderTrainConfig)  # its terms, D_L's among them
+    # Its batch size, rate, weights and D_L count; the schedule, seed and sizes of the run are those of this class.
+    degrader: DegraderTrainConfig = field(default_factory=DegraderTrainConfig)
     critic_width: int = 24  # of D_H
     critic_learning_rate: float = 4e-4
     critic_start: float = 0.0  # share of the steps before critics and cycle begin
@@ -109,14 +110,17 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-# The fine steps after the first stage are shorter and gentler, and what they switch on is what they are for.
+# In pixels the teacher's answer hardly tells the noise it came from, so that the inverse can only be guessed: at its
+# weight for latents its error, that of the noise, would drown the other terms.
+# The later stages are shorter and gentler.
 STAGES: dict[str, dict[str, dict[str, Any]]] = {
     "teacher": {"ci": {}, "tiny": {}, "paper": {"steps": 500_000}},
-    "student": {"ci": {}, "tiny": {"steps": 4_000, "learning_rate": 2e-4}, "paper": {}},
+    "student": {"ci": {}, "tiny": {"steps": 4_000, "learning_rate": 2e-4, "inverse": 0.05}, "paper": {}},
     "colearn": {
         "ci": {"adversarial_hr": 0.02, "cycle": 1.0, "inverse_until": 0.3},
         "tiny": {
-            "steps": 3_000, "learning_rate": 1e-4, "adversarial_hr": 0.02, "cycle": 1.0, "inverse_until": 0.3,
+            "steps": 3_000, "learning_rate": 1e-4, "adversarial_hr": 0.02, "cycle": 1.0, "inverse": 0.05,
+            "inverse_until": 0.3,
         },
         "paper": {"adversarial_hr": 0.02, "cycle": 1.0, "inverse_until": 0.3, "critic_start": 0.2},
     },

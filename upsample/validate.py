@@ -25,7 +25,8 @@ def validate(
 
     Args:
         upsampler: called with its own number of steps.
-        pairs: (hr, lr) images.
+        pairs: (hr, lr) images, as `aligned_pairs` gives them: without the pairs that lie apart, and with the LR's
+            brightness brought to the HR's, so that the figures are a little above those of `upsample eval`.
         picture: a png to write: LR, bicubic, SR and HR of some.
 
     Returns:

@@ -1,0 +1,114 @@
+"""How fast and how large is the student, and what does one step cost against the teacher's many?
+
+    python examples/benchmark_upsample.py                                        # speed and memory of tiny-x4
+    python examples/benchmark_upsample.py --teacher runs/teacher/teacher --pairs HR_DIR LR_DIR    # and the steps
+
+1. Seconds for a 128 x 128 LR image, and HR megapixels per second, in float32.
+2. Peak memory of a process that upscales to 2048 x 2048 and to 4096 x 4096, in tiles and, the first, at once.
+3. The student's one step beside the teacher's 4 and T: PSNR-Y and SSIM-Y on whole pairs, and the time of the network,
+   all on the same images in one run, turn by turn, so that a busy machine slows all alike.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from degrade.crops import to_tensor
+from degrade.real_pairs import aligned_pairs
+from degrade.train_report import to_image
+from upsample import ResidualShiftUpsampler
+from upsample.metrics import psnr_y, ssim_y
+
+PEAK = """
+import resource, sys, torch
+from upsample import ResidualShiftUpsampler
+from upsample.tiling import upscale_in_tiles
+name, side, tile = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+upsampler = ResidualShiftUpsampler.from_pretrained(name).eval()
+upscale_in_tiles(upsampler, torch.rand(1, 3, 32, 32))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+upscale_in_tiles(upsampler, torch.rand(1, 3, side, side), tile=tile)
+print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def speed(upsampler: ResidualShiftUpsampler, side: int = 128, rounds: int = 15) -> dict[str, float]:
+    """Median seconds of one LR image of this side, and HR megapixels per second."""
+    lr = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(rounds + 2):
+            began = time.perf_counter()
+            upsampler(lr)
+            seconds.append(time.perf_counter() - began)
+    median = statistics.median(seconds[2:])
+    return {"lr_side": side, "seconds": median, "hr_megapixels_per_second": (4 * side) ** 2 / 1e6 / median}
+
+
+def peak_memory(name: str, lr_side: int, tile: int) -> dict[str, float]:
+    """Peak memory of a process of its own: with the model loaded, and after upscaling, in MB."""
+    command = [sys.executable, "-c", PEAK, name, str(lr_side), str(tile)]
+    before, after = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return {"hr_side": 4 * lr_side, "tile": tile, "loaded_mb": int(before) / 1024, "peak_mb": int(after) / 1024}
+
+
+def steps_against_steps(
+    student: ResidualShiftUpsampler, teacher: ResidualShiftUpsampler, pairs: list[tuple[Any, Any]]
+) -> list[dict[str, float | str]]:
+    """Scores and seconds of the student's one step and the teacher's 4 and T, on the same images in turn."""
+    longest = int(teacher.config.num_train_timesteps)
+    ways = [("student", student, 1), ("teacher", teacher, min(4, longest)), ("teacher", teacher, longest)]
+    seconds, psnr, ssim = ([0.0] * len(ways) for _ in range(3))
+    with torch.inference_mode():
+        for index, (hr, lr) in enumerate([pairs[0], *pairs]):  # the first one warms up
+            for way, (_, model, steps) in enumerate(ways):
+                began = time.perf_counter()
+                sr = model(to_tensor(lr), steps=steps)
+                if index:
+                    seconds[way] += time.perf_counter() - began
+                    psnr[way] += psnr_y(to_image(sr[0]), hr) / len(pairs)
+                    ssim[way] += ssim_y(to_image(sr[0]), hr) / len(pairs)
+    return [
+        {
+            "model": name, "steps": steps, "psnr_y": psnr[way], "ssim_y": ssim[way],
+            "seconds_per_image": seconds[way] / len(pairs), "time_over_student": seconds[way] / seconds[0],
+        }
+        for way, (name, _, steps) in enumerate(ways)
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny-x4", help="the student")
+    parser.add_argument("--teacher", help="folder of its teacher")
+    parser.add_argument("--pairs", nargs=2, metavar=("HR_DIR", "LR_DIR"), help="for the scores")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    options = parser.parse_args()
+    student = ResidualShiftUpsampler.from_pretrained(options.model).eval()
+    figures: dict[str, Any] = {"threads": torch.get_num_threads(), "speed": speed(student)}
+    print(f"{figures['threads']} threads, LR 128 x 128: {figures['speed']['seconds']:.3f} s, "
+          f"{figures['speed']['hr_megapixels_per_second']:.2f} HR megapixels/s")  # fmt: skip
+    figures["memory"] = [peak_memory(options.model, side, tile) for side, tile in ((512, 256), (1024, 256), (512, 0))]
+    for row in figures["memory"]:
+        print(f"{row['hr_side']} x {row['hr_side']} HR, tile {row['tile'] or 'none'}: peak {row['peak_mb']:.0f} MB, "
+              f"{row['loaded_mb']:.0f} MB of them before")  # fmt: skip
+    if options.teacher and options.pairs:
+        teacher = ResidualShiftUpsampler.from_pretrained(options.teacher).eval()
+        pairs, _ = aligned_pairs([tuple(options.pairs)], scale=student.config.scale, min_side=16)
+        figures["steps"] = steps_against_steps(student, teacher, pairs)
+        for row in figures["steps"]:
+            print(f"{row['model']}, {row['steps']:>2} steps: {row['psnr_y']:.2f} dB, SSIM {row['ssim_y']:.4f}, "
+                  f"{row['seconds_per_image']:.3f} s, {row['time_over_student']:.1f} x the student's")  # fmt: skip
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
