@@ -7,7 +7,7 @@ distillation. `train_step` is the downsampler's half: pairs, unpaired real LR, D
 import math
 import time
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -506,7 +506,15 @@ def train(
         "metrics": log.last,
         "left_out": data.left_out,
     }
-    write_card(out, summary, command)
+    write_card(
+        out / "degrader",
+        asdict(config),
+        summary,
+        title="A realistic degrader",
+        what="`RealisticDegrader.from_pretrained(<this folder>)` makes LR images of HR images.",
+        tags="super-resolution, degradation",
+        command=command or "degrade.train.train(config, out)",
+    )
     return summary
 
 

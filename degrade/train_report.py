@@ -99,23 +99,34 @@ def _curve(name: str, points: list[tuple[int, float]], width: int = 360, height:
     return panel
 
 
-def write_card(out: Path, summary: dict[str, Any], command: str) -> None:
-    """The model card of a run: what was trained, how to make it again, and what its last figures were."""
-    config = json.loads((out / "train_config.json").read_text())
+def write_card(
+    folder: Path, config: dict[str, Any], summary: dict[str, Any], *, title: str, what: str, tags: str, command: str
+) -> None:
+    """The model card of a run: what was trained, how to make it again, and what its last figures were.
+
+    Args:
+        folder: of the weights.
+        config: settings of the run, with ``seed`` and ``data``.
+        summary: with ``steps``, ``seconds``, ``metrics`` and ``left_out``.
+        title: heading.
+        what: a sentence on how to load the weights and what they do.
+        tags: for the hub.
+        command: that made it.
+    """
     figures = "\n".join(f"| {name} | {value:.4g} |" for name, value in summary["metrics"].items())
     left_out = "".join(f"- {reason}\n" for reason in summary["left_out"]) or "- nothing\n"
-    (out / "degrader" / "README.md").write_text(
+    (folder / "README.md").write_text(
         f"""---
 library_name: diffusers
-tags: [super-resolution, degradation]
+tags: [{tags}]
 ---
-# A realistic degrader
+# {title}
 
-`RealisticDegrader.from_pretrained(<this folder>)` turns HR images into LR images with learned degradations.
+{what}
 
 Trained for {summary["steps"]} steps in {summary["seconds"]} s, seed {config["seed"]}, with
 
-    {command or "degrade.train.train(config, out)"}
+    {command}
 
 | last logged | value |
 |---|---|

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from degrade.real_pairs import aligned_pairs
 from degrade.stop_signal import StopSignal
 from degrade.train import DegraderTrainConfig, Models, averaged_degrader, learning_rate, one_thread_each
 from degrade.train_data import DataConfig, TrainingData
-from degrade.train_report import plot_curves
+from degrade.train_report import plot_curves, write_card
 from degrade.train_state import RunLog, TrainState, open_run, saved_at, saved_by
 from upsample.colearn import Descents, Networks, colearn_step
 from upsample.descent import Descent
@@ -44,9 +44,29 @@ from upsample.pairs import PairData, PairPool, make_online
 from upsample.stored_answers import StoredAnswers, make_answers
 from upsample.teacher import teacher_loss
 from upsample.train_config import UpsampleTrainConfig
-from upsample.train_report import CURVES, write_card
 from upsample.validate import validate
 
+CURVES = (
+    "loss",
+    "psnr",
+    "val_psnr_y",
+    "val_ssim_y",
+    "x0",
+    "distill",
+    "inverse",
+    "gt",
+    "pair",
+    "perceptual",
+    "cycle",
+    "critic_hr",
+    "adversarial_hr",
+    "critic_lr",
+    "degrader_adversarial",
+    "degrader_energy",
+    "degrader_spread",
+    "realism_kid",
+    "realism_w1",
+)
 _CHAIN = ("num_train_timesteps", "kappa", "min_noise_level", "autoencoder")  # what an answer and its noise depend on
 _CHECKPOINT = re.compile(r"step-(\d{7})\.safetensors")
 
@@ -141,7 +161,15 @@ def train(config: UpsampleTrainConfig, out: Path, options: RunOptions | None = N
         **(log.lowest("realism_w1") if log else {}),
     }
     if accelerator.is_main_process:
-        write_card(out, run.folder, summary, options.command)
+        write_card(
+            run.folder,
+            asdict(config),
+            summary,
+            title=f"An upsampler: {config.stage}",
+            what=f"`ResidualShiftUpsampler.from_pretrained(<this folder>)` upscales LR images by {config.scale}.",
+            tags="super-resolution",
+            command=options.command or "upsample.train.train(config, out)",
+        )
     return summary
 
 
