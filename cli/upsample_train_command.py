@@ -29,6 +29,8 @@ _WEIGHT = click.FloatRange(0)
               help="Degrader that makes LR during training; in colearn it learns too.")  # fmt: skip
 @click.option("--hr-dir", "-i", "--input", "hr_dir", type=_EXISTING, metavar="PATH",
               help="HR photographs, for recipes and the online degrader.")  # fmt: skip
+@click.option("--reference-dir", "reference_dirs", type=_EXISTING, multiple=True, metavar="DIR",
+              help="LR photographs whose looks the online degrader gives; repeatable.  [default: its own]")  # fmt: skip
 @click.option("--weights", nargs=4, type=_WEIGHT, metavar="S P R O",
               help="How often shards, pairs, recipes, online are drawn.  [default: evenly]")  # fmt: skip
 @click.option("--real-lr", multiple=True, type=_EXISTING, metavar="DIR",
@@ -37,6 +39,8 @@ _WEIGHT = click.FloatRange(0)
               help="Score and show these during training.")  # fmt: skip
 @click.option("--max-hr-side", type=click.IntRange(0), default=3000, show_default=True, metavar="PX",
               help="Area-reduce longer HR photographs by 2 until they fit; 0 = never.")  # fmt: skip
+@click.option("--tones", type=click.FloatRange(0, 1),
+              help="Share of samples with shuffled channels and less contrast.  [default: 0.5]")  # fmt: skip
 @click.option("--teacher", default="", metavar="DIR|HUB", help="For student and colearn.")
 @click.option("--from", "start_from", default="", metavar="NAME|DIR|HUB",
               help="Upsampler to go on from.  [default: a copy of the teacher]")  # fmt: skip
@@ -90,7 +94,8 @@ def train(
     out: Path, stage: Any, preset: str, shards: tuple[str, ...], pairs: tuple[tuple[Path, Path], ...],
     recipes: tuple[str, ...], online_degrader: str, hr_dir: Path | None,
     weights: tuple[float, float, float, float] | None, real_lr: tuple[Path, ...], val_pairs: tuple[Path, Path] | None,
-    max_hr_side: int, adversarial_lr: float | None, device: str, mixed_precision: str, dataloader_num_workers: int,
+    max_hr_side: int, reference_dirs: tuple[Path, ...], tones: float | None, adversarial_lr: float | None,
+    device: str, mixed_precision: str, dataloader_num_workers: int,
     log_every: int, validate_every: int, checkpoint_every: int, checkpoints_total_limit: int, resume: str,
     dry_run: bool, **overrides: Any,
 ) -> None:  # fmt: skip
@@ -116,7 +121,9 @@ def train(
         recipes=recipes,
         online_degrader=online_degrader,
         hr_dir=str(hr_dir or ""),
+        reference_dirs=tuple(map(str, reference_dirs)),
         weights=weights or start.data.weights,
+        tones=start.data.tones if tones is None else tones,
         max_hr_side=max_hr_side,
     )
     given = {name: value for name, value in overrides.items() if value is not None}

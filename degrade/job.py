@@ -73,7 +73,7 @@ def resolve_job(settings: SynthSettings, *, degrader: str, reference_dir: Path |
     return job
 
 
-def reference_codes(degrader: RealisticDegrader, folder: Path) -> list[list[float]]:
+def reference_codes(degrader: RealisticDegrader, folder: str | Path) -> list[list[float]]:
     """The code of every photograph in a folder, in the order of their names; unreadable ones are an error.
 
     Raises:

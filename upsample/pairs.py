@@ -36,8 +36,11 @@ class PairConfig:
         recipes: names or files of recipes, drawn from evenly; need ``hr_dir``.
         online_degrader: shipped name, folder or hub id of a degrader that makes LR during training; needs ``hr_dir``.
         hr_dir: HR photographs.
+        reference_dirs: LR photographs whose looks the online degrader gives; () for those it was trained on.
         weights: how often shards, pairs, recipes and the online degrader are drawn; kinds that are not there count 0.
         max_hr_side: longer HR photographs are area-reduced by 2 until they fit; 0 = never.
+        tones: share of samples whose channels are shuffled and whose contrast is lowered, HR and LR alike, so that few
+            photographs teach no colours; 0 = never.
     """
 
     shards: tuple[str, ...] = ()
@@ -45,8 +48,10 @@ class PairConfig:
     recipes: tuple[str, ...] = ()
     online_degrader: str = ""
     hr_dir: str = ""
+    reference_dirs: tuple[str, ...] = ()
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     max_hr_side: int = 3000
+    tones: float = 0.5
 
 
 class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -74,6 +79,8 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         made = bool(config.recipes) or bool(config.online_degrader)
         if not (config.shards or config.pairs or made):
             raise ValueError("nothing to learn from; give shards, pairs, a recipe or an online degrader")
+        if config.reference_dirs and not config.online_degrader:
+            raise ValueError("reference photographs tell a degrader its look; give an --online-degrader")
         if made and not config.hr_dir:
             raise ValueError("recipes and an online degrader need HR photographs; give a folder of them (--hr-dir)")
         self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
@@ -121,7 +128,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         if kind == "pairs":
             return self._cut(rng, *rng.choice(self.pairs))
         assert self.hr is not None
-        hr = self.hr.draw(rng, self.hr_crop)
+        hr = self._toned(rng, self.hr.draw(rng, self.hr_crop))[0]
         if kind == "online":
             return hr, hr.new_zeros(1, 3, self.hr_crop // self.scale, self.hr_crop // self.scale)
         recipe = rng.choice(self.recipes)
@@ -148,8 +155,16 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         ]
         flips, transposed = [axis for axis in (2, 3) if rng.random() < 0.5], rng.random() < 0.5
         parts = [part.flip(flips) for part in parts]
-        hr_part, lr_part = (part.transpose(2, 3).contiguous() for part in parts) if transposed else parts
+        hr_part, lr_part = self._toned(rng, *(part.transpose(2, 3) if transposed else part for part in parts))
         return hr_part, lr_part
+
+    def _toned(self, rng: random.Random, *parts: Tensor) -> list[Tensor]:
+        """Images of one scene with the same other colours, or as they are."""
+        if rng.random() >= self.config.tones:
+            return [part.contiguous() for part in parts]
+        order, gain = rng.sample(range(3), 3), rng.uniform(0.6, 1)
+        offset = rng.uniform(0, 1 - gain)
+        return [part[:, order] * gain + offset for part in parts]
 
     def _read_shard_pair(self, index: int) -> tuple[Image, Image]:
         hr_source, lr_source = self.shards[index]

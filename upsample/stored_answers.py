@@ -55,12 +55,12 @@ def make_answers(
     """
     parts: list[dict[str, Tensor]] = []
     for batch in progress(batches):
-        lr = batch["lr"].to(device) * 2 - 1
+        eight_bit = {name: (batch[name] * 255).round().byte().cpu() for name in ("hr", "lr")}
+        lr = eight_bit["lr"].to(device) / 127.5 - 1
         with torch.no_grad():
             anchor = teacher.anchor(lr)
             xt = teacher.scheduler.prior_sample(anchor, noise_of(batch["seed"], anchor).to(anchor))
         answer = teacher_answer(teacher, lr, anchor, xt, steps=steps, autocast=autocast)
-        eight_bit = {name: (batch[name] * 255).round().byte().cpu() for name in ("hr", "lr")}
         parts.append({**eight_bit, "seed": batch["seed"], "answer": answer.cpu().half()})
     temporary = file.with_suffix(".making")
     save_file({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, temporary)

@@ -30,8 +30,10 @@ from tqdm import tqdm
 from degrade.crops import Image
 from degrade.degrader import RealisticDegrader
 from degrade.discriminator import PatchDiscriminator
+from degrade.job import reference_codes
 from degrade.mix import DegradationMix
 from degrade.real_pairs import aligned_pairs
+from degrade.realism_sets import ImagePool, list_lr, to_tensors
 from degrade.stop_signal import StopSignal
 from degrade.train import DegraderTrainConfig, Models, averaged_degrader, learning_rate, one_thread_each
 from degrade.train_data import DataConfig, TrainingData
@@ -46,6 +48,8 @@ from upsample.teacher import teacher_loss
 from upsample.train_config import UpsampleTrainConfig
 from upsample.validate import validate
 
+REFERENCE_SIDE = 32  # LR pixels of the crops whose looks a learning degrader reads anew at every step
+REFERENCE_CROPS = 8  # of each reference photograph
 CURVES = (
     "loss",
     "psnr",
@@ -186,6 +190,7 @@ class Run:
         self.folder = out / ("teacher" if config.stage == "teacher" else "student")
         self.start, self.seconds_before = 0, 0.0
         self.tensors: dict[str, Tensor] = {}
+        self.references: Tensor | None = None
         sizes = {"scale": config.scale, "hr_crop": config.hr_crop, "seed": config.seed}
         self.data = PairData(config.data, batch_size=config.batch_size, **sizes)
         self.left_out = list(self.data.left_out)
@@ -250,7 +255,9 @@ class Run:
                 self.left_out.append("no online degrader: cycle, its pairs and D_L are off")
             return None, None, None, None
         degrader = RealisticDegrader.from_pretrained(data.online_degrader).eval()
+        codes = [code for folder in data.reference_dirs for code in reference_codes(degrader, folder)]
         mix = DegradationMix(degrader.to(self.device), None, scale=config.scale)
+        mix.codes = torch.tensor(codes) if codes else None
         if config.stage != "colearn":
             return mix, None, None, None
         lower = Models.build(_lower_config(config))
@@ -260,6 +267,11 @@ class Run:
             hr_dir=data.hr_dir, recipes=data.recipes, pairs=data.pairs, lr_dirs=config.real_lr,
             weights=config.degrader.data.weights, max_hr_side=data.max_hr_side,
         )  # fmt: skip
+        if data.reference_dirs:
+            looks = [source for folder in data.reference_dirs for source in list_lr(Path(folder))]
+            pool = ImagePool.open(looks, min_side=REFERENCE_SIDE)
+            crops = pool.crops(REFERENCE_CROPS * len(pool.sources), REFERENCE_SIDE, config.seed, grid=8)
+            self.references = to_tensors(crops)
         lower_data = TrainingData(own, batch_size=config.degrader.batch_size, **sizes)
         self.left_out += lower_data.left_out
         real = [*config.real_lr, *(lr for _, lr in data.pairs)]
@@ -302,11 +314,8 @@ class Run:
         batch, lower_batch = (None if b is None else {k: v.to(self.device) for k, v in b.items()} for b in batches)
         assert batch is not None
         if self.answers is None:
-            if lower_batch is not None and self.learning is not None:
-                # The looks of what it learns from, as it reads them now: its bank is of the time before.
-                assert self.mix is not None
-                with torch.no_grad():
-                    self.mix.codes = self.learning.encode(lower_batch["lr"])
+            if lower_batch is not None and self.learning is not None and self.mix is not None:
+                self.mix.codes = self._looks(lower_batch["lr"], generator)
             batch = self._complete(batch, generator)
         autocast = self.autocast()
         if config.stage == "teacher":
@@ -338,6 +347,18 @@ class Run:
                 hr, lr = pool.swap(hr, lr, generator)
             batch = {"hr": batch["hr"].index_copy(0, rows, hr), "lr": batch["lr"].index_copy(0, rows, lr)}
         return {**batch, "generated": online if colearn else torch.zeros_like(online)}
+
+    def _looks(self, lr: Tensor, generator: torch.Generator) -> Tensor:
+        """Codes for this step's pairs, as the degrader reads them now, for its bank is of the time before it learned.
+
+        Of the reference photographs, else of the LR images that it learns from.
+        """
+        assert self.learning is not None
+        if self.references is not None:
+            rows = torch.randint(len(self.references), (self.config.batch_size,), generator=generator)
+            lr = self.references[rows].to(lr)
+        with torch.no_grad():
+            return self.learning.encode(lr)
 
     def autocast(self) -> torch.autocast:
         """Mixed precision of the network calls."""
