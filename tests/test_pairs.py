@@ -59,6 +59,17 @@ def test_crops_of_folders_and_of_shards_are_of_the_same_place_however_they_are_t
         assert fits(batch).max() < 0.02 and not batch["online"].any()
 
 
+def test_other_tones_are_the_same_for_both_images_and_can_be_switched_off(pair_folders) -> None:
+    never, always = (data(PairConfig(pairs=(pair_folders,), tones=tones), batch_size=24)[0] for tones in (0.0, 1.0))
+    assert fits(always).max() < 0.02
+
+    def levels(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return (batch["hr"] * 255 - (batch["hr"] * 255).round()).abs().amax((1, 2, 3))
+
+    assert levels(never).max() < 1e-3 and (levels(always) > 1e-3).float().mean() > 0.9
+    assert always["hr"].std() < never["hr"].std() and always["hr"].min() >= 0 and always["hr"].max() <= 1
+
+
 def test_a_batch_depends_on_seed_and_number_alone(pair_folders, photo_folder) -> None:
     config = PairConfig(pairs=(pair_folders,), recipes=("real-esrgan-light",), hr_dir=str(photo_folder))
     first, again, other = data(config)[5], data(config)[5], data(config)[6]

@@ -138,6 +138,18 @@ def test_the_looks_of_pairs_made_online_are_those_the_degrader_learns_from(confi
     assert torch.equal(run.mix.codes, run.mix.degrader.encode(lower_batch["lr"]))
 
 
+def test_reference_photographs_give_the_looks_of_pairs_made_online(configs, folders, tmp_path) -> None:
+    for stage in ("teacher", "colearn"):
+        told = replace(configs[stage].data, reference_dirs=(folders["lr"],))
+        run = Run(replace(configs[stage], data=told), tmp_path / stage, QUIET, Accelerator(cpu=True))
+        if stage == "teacher":
+            assert run.mix.codes.shape == (3, 16)  # a code of each photograph, as `degrade synth` has it
+            continue
+        run.step(0, 0, next(run.batches()))
+        known = run.mix.degrader.encode(run.references)
+        assert torch.cdist(run.mix.codes, known).min(1).values.max() < 1e-4
+
+
 def test_critics_that_are_switched_off_are_not_built(configs, tmp_path) -> None:
     off = replace(configs["colearn"], adversarial_hr=0.0)
     run = Run(replace(off, degrader=replace(off.degrader, adversarial=0.0)), tmp_path, QUIET, Accelerator(cpu=True))
@@ -196,6 +208,7 @@ def test_another_run_in_the_folder_is_refused_with_what_differs(configs, tmp_pat
         ({"stage": "teacher", "stored_targets": 5}, "stored targets are a teacher's answers"),
         ({"distill": 0.0, "inverse": 0.0, "gt": 0.0, "perceptual": 0.0, "pair": 0.0}, "are all 0; switch on"),
         ({"stage": "teacher", "autoencoder": {"_class_name": "VQModel"}}, "an autoencoder without weights"),
+        ({"data": PairConfig(reference_dirs=("x",), shards=("y",))}, "reference photographs tell a degrader its look"),
         ({"teacher_steps": 9}, "teacher_steps 9 exceeds its 4"),
         ({"scale": 2}, "is for scale 4, not 2"),
     ],
