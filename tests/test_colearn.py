@@ -162,6 +162,15 @@ def test_every_arrow_can_be_switched_off(switch: dict[str, float], gone: str) ->
     assert gone not in take(networks(), replace(on, **switch))
 
 
+def test_without_its_inverse_the_student_learns_the_truth_from_a_drawn_start_which_cannot_tell_it() -> None:
+    nets, config = networks(), replace(CI, inverse=0.0)
+    generator = torch.Generator().manual_seed(0)
+    up = upscale(nets.student, batch(), generator, FULL)
+    _, terms = student_loss(nets, up, batch(), config, LATE, generator, FULL)
+    given = ~up.generated
+    torch.testing.assert_close(terms["gt"], (up.zhat - up.z0)[given].square().mean() * given.float().mean())
+
+
 def test_critics_and_cycle_wait_for_their_share_of_the_run() -> None:
     nets = networks()
     assert nets.hr_critic is not None

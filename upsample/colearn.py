@@ -231,7 +231,11 @@ def student_loss(
                 start = student.predict_x0(answer, CLEAN_END, lr, anchor).float()
             terms["inverse"] = _part((start - xt).square(), batch_size)
             loss = loss + inverse * terms["inverse"]
-    if config.gt:
+    if config.gt and not inverse:
+        # Without its inverse the student's way back to x_T is the identity and would hand it the truth to copy.
+        terms["gt"] = _part((up.zhat - up.z0)[~up.generated].square(), batch_size)
+        loss = loss + config.gt * terms["gt"]
+    elif config.gt:
         with torch.no_grad(), autocast:  # apart from the next: autocast may keep what it cast without gradients
             start = student.predict_x0(up.z0, CLEAN_END, up.lr, up.anchor).float()
         with autocast:

@@ -71,7 +71,7 @@ class UpsampleTrainConfig:
     distill: float = 1.0
     inverse: float = 0.5
     inverse_until: float = 1.0  # share of the steps; it dominates early and helps little later
-    gt: float = 1.0
+    gt: float = 1.0  # from the inverse's x_T, as SinSR; once the inverse is off, from a drawn one
     perceptual: float = 0.5
     # co-learning: each of these is an arrow
     adversarial_hr: float = 0.0  # D_H on the student's pixels
@@ -119,8 +119,8 @@ STAGES: dict[str, dict[str, dict[str, Any]]] = {
     "colearn": {
         "ci": {"adversarial_hr": 0.02, "cycle": 1.0, "inverse_until": 0.3},
         "tiny": {
-            "steps": 3_000, "learning_rate": 1e-4, "adversarial_hr": 0.02, "cycle": 1.0, "inverse": 0.05,
-            "inverse_until": 0.3,
+            "steps": 1_800, "learning_rate": 2e-4, "ema_decay": 0.998, "inverse": 0.0, "distill": 0.1,
+            "perceptual": 0.1, "adversarial_hr": 0.001, "cycle": 0.5,
         },
         "paper": {"adversarial_hr": 0.02, "cycle": 1.0, "inverse_until": 0.3, "critic_start": 0.2},
     },
