@@ -98,3 +98,16 @@ def test_the_upscalers_benchmark_times_steps_and_memory(tiny_upsampler, photogra
     tiny_upsampler.save_pretrained(tmp_path)
     memory = module.peak_memory(str(tmp_path), 64, 0)
     assert memory["hr_side"] == 256 and 50 < memory["loaded_mb"] <= memory["peak_mb"]
+
+
+def test_the_picture_of_upscaling_shows_lr_bicubic_sr_and_hr_and_the_shipped_student_is_nearer_than_bicubic(
+    tmp_path, photographs
+) -> None:
+    from degrade.images import encode_image
+    from upsample.metrics import psnr_y
+
+    for name in ("chelsea", "coffee"):
+        (tmp_path / f"{name}.png").write_bytes(encode_image(photographs[name], "png"))
+    shown = load("show_upscaling").rows(tmp_path)
+    assert [image.shape[0] for image in shown[0]] == [64, 256, 256, 256] and len(shown) == 2
+    assert all(psnr_y(sr, hr) > psnr_y(bicubic, hr) + 0.2 for _, bicubic, sr, hr in shown)

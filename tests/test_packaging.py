@@ -98,7 +98,7 @@ def test_readme_names_only_files_that_exist() -> None:
 
 
 def test_shipped_weights_are_safetensors_with_a_card_and_under_16_mb() -> None:
-    for folder in (ROOT / "degrade" / "weights").iterdir():
+    for folder in sorted(ROOT.glob("degrade/weights/*")) + sorted(ROOT.glob("upsample/weights/*")):
         files = {path.name: path for path in folder.iterdir()}
         weights = [path for name, path in files.items() if name.endswith(".safetensors")]
         assert len(weights) == 1 and weights[0].stat().st_size < 16e6
@@ -107,6 +107,7 @@ def test_shipped_weights_are_safetensors_with_a_card_and_under_16_mb() -> None:
         assert all(word in card for word in ("Data", "CC BY-SA", "seed"))
 
 
-def test_the_shipped_degraders_card_says_how_to_make_it_again_and_what_it_cannot_do() -> None:
-    card = (ROOT / "degrade" / "weights" / "tiny-x4" / "README.md").read_text()
-    assert all(word in card for word in ("degrade train", "licence", "limit", "curves.png", "steps"))
+@pytest.mark.parametrize("package", ["degrade", "upsample"])
+def test_the_cards_of_tiny_x4_say_how_to_make_it_again_and_what_it_cannot_do(package: str) -> None:
+    card = (ROOT / package / "weights" / "tiny-x4" / "README.md").read_text()
+    assert all(word in card for word in (f"{package} train", "licence", "limit", "curves.png", "steps"))
