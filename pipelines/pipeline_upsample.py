@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from diffusers.image_processor import PipelineImageInput
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from torch import Tensor
 
 from pipelines.images import OutputType, from_tensor, to_tensor
 from upsample.model import Generators, ResidualShiftUpsampler
+from upsample.tiling import TILE, upscale_in_tiles
 
 
 class UpsamplePipeline(DiffusionPipeline):
@@ -33,6 +35,7 @@ class UpsamplePipeline(DiffusionPipeline):
         generator: Generators = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
+        tile: int = TILE,
     ) -> ImagePipelineOutput | tuple[Any]:
         """Upscale images.
 
@@ -45,6 +48,8 @@ class UpsamplePipeline(DiffusionPipeline):
             output_type: "pil", "np" (B, H, W, 3) or "pt" (B, 3, H, W) in [0, 1]; the latter two are lists when sizes
                 differ.
             return_dict: False returns a tuple.
+            tile: longest side in LR pixels that is upscaled at once, see `upscale_in_tiles`; 0 for whole images, as
+                always with a generator.
 
         Returns:
             ``ImagePipelineOutput`` with ``images``, 8-bit rounded when PIL.
@@ -53,14 +58,13 @@ class UpsamplePipeline(DiffusionPipeline):
             ValueError: inputs that do not fit; see `ResidualShiftUpsampler.forward`.
         """
         if not isinstance(image, list):
-            sr = self.upsampler(to_tensor(image, self.upsampler), steps=num_inference_steps, generator=generator)
-            images = from_tensor(sr, output_type)
+            images = from_tensor(self._upscale(image, num_inference_steps, generator, tile), output_type)
         else:
             generators = generator if isinstance(generator, list) else [generator] * len(image)
             if len(generators) != len(image):
                 raise ValueError(f"{len(generators)} generators for {len(image)} images; pass one, or one for each")
             each = [
-                self.upsampler(to_tensor(one, self.upsampler), steps=num_inference_steps, generator=own)
+                self._upscale(one, num_inference_steps, own, tile)
                 for one, own in self.progress_bar(list(zip(image, generators, strict=True)))
             ]
             if len({sr.shape for sr in each}) == 1:
@@ -68,3 +72,9 @@ class UpsamplePipeline(DiffusionPipeline):
             else:
                 images = [from_tensor(sr, output_type)[0] for sr in each]
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _upscale(self, image: PipelineImageInput, steps: int | None, generator: Generators, tile: int) -> Tensor:
+        lr = to_tensor(image, self.upsampler)
+        if generator is None:  # tiles know their part of the fixed noise, not of one that is drawn
+            return upscale_in_tiles(self.upsampler, lr, tile=tile, steps=steps)
+        return self.upsampler(lr, steps=steps, generator=generator)

@@ -98,3 +98,13 @@ def test_8_bit_numpy_is_refused_with_the_way_out(pipeline) -> None:
     for image in (np.zeros((8, 8, 3), np.uint8), [np.zeros((8, 8, 3), np.uint8)]):
         with pytest.raises(ValueError, match=r"image / 255\.0"):
             pipeline(image)
+
+
+def test_a_large_image_is_upscaled_in_tiles(tiny_upsampler, normal, monkeypatch) -> None:
+    seen = []
+    forward = tiny_upsampler.forward
+    monkeypatch.setattr(tiny_upsampler, "forward", lambda lr, **kw: seen.append(lr.shape[-1]) or forward(lr, **kw))
+    lr = normal(0, 1, 3, 48, 300).sigmoid()
+    tiled, whole = (UpsamplePipeline(tiny_upsampler)(lr, output_type="pt", tile=tile).images for tile in (64, 0))
+    assert max(seen[:-1]) == 64 and seen[-1] == 300
+    assert (tiled - whole).abs().max() < 0.02
