@@ -90,7 +90,8 @@ def evaluate_folders(
             low = [] if lr is None else [_centre(lr, SHEET_CROP * lr.shape[0] // hr.shape[0])]
             rows.append([*low, *(_centre(image, SHEET_CROP) for image in (*made.values(), hr))])
     if not images:
-        raise ValueError(f"no image could be scored; the first reason: {left_out[0]}")
+        reasons = left_out[len(listing.unpaired) :] or left_out
+        raise ValueError(f"no image could be scored; the first reason: {reasons[0]}")
     if picture is not None:
         titles = ["LR", "SR", "bicubic", "HR"] if lr_dir is not None else ["SR", "HR"]
         write_atomic(picture, encode_image(contact_sheet(rows, column_titles=titles), "png"))
