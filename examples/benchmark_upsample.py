@@ -1,7 +1,7 @@
 """How fast and how large is the student, and what does one step cost against the teacher's many?
 
     python examples/benchmark_upsample.py                                        # speed and memory of tiny-x4
-    python examples/benchmark_upsample.py --teacher runs/teacher/teacher --pairs HR_DIR LR_DIR    # and the steps
+    python examples/benchmark_upsample.py --teacher tiny-x4-teacher --pairs HR_DIR LR_DIR    # and the steps
 
 1. Seconds for a 128 x 128 LR image, and HR megapixels per second, in float32.
 2. Peak memory of a process that upscales to 2048 x 2048 and to 4096 x 4096, in tiles and, the first, at once.
