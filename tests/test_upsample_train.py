@@ -20,11 +20,12 @@ from degrade.crops import reduce_by
 from degrade.degrader import RealisticDegrader
 from degrade.images import encode_image, read_image
 from degrade.stop_signal import StopSignal
+from upsample.build import build_upsampler
 from upsample.descent import Descent
 from upsample.model import ResidualShiftUpsampler
 from upsample.pairs import PairConfig, PairData
 from upsample.teacher import teacher_loss
-from upsample.train import Run, RunOptions, build_upsampler, train
+from upsample.train import Run, RunOptions, train
 from upsample.train_config import UpsampleTrainConfig, preset
 from upsample.validate import validate
 

@@ -17,7 +17,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
@@ -39,6 +38,7 @@ from degrade.train import DegraderTrainConfig, Models, averaged_degrader, learni
 from degrade.train_data import DataConfig, TrainingData
 from degrade.train_report import plot_curves, write_card
 from degrade.train_state import RunLog, TrainState, open_run, saved_at, saved_by
+from upsample.build import build_upsampler
 from upsample.colearn import Descents, Networks, colearn_step
 from upsample.descent import Descent
 from upsample.model import ResidualShiftUpsampler
@@ -71,7 +71,6 @@ CURVES = (
     "realism_kid",
     "realism_w1",
 )
-_CHAIN = ("num_train_timesteps", "kappa", "min_noise_level", "autoencoder")  # what an answer and its noise depend on
 _CHECKPOINT = re.compile(r"step-(\d{7})\.safetensors")
 
 
@@ -184,7 +183,7 @@ class Run:
     """
 
     def __init__(self, config: UpsampleTrainConfig, out: Path, options: RunOptions, accelerator: Accelerator) -> None:
-        _check(config)
+        config.check()
         self.config, self.out, self.options, self.accelerator = config, out, options, accelerator
         self.device = str(accelerator.device)
         self.folder = out / ("teacher" if config.stage == "teacher" else "student")
@@ -491,79 +490,6 @@ class Run:
         """Batches count through steps, micro-batches and processes, so that no two are alike."""
         per_step = self.config.gradient_accumulation_steps
         return (step * per_step + micro) * self.accelerator.num_processes + self.accelerator.process_index
-
-
-def build_upsampler(
-    config: UpsampleTrainConfig,
-) -> tuple[ResidualShiftUpsampler, ResidualShiftUpsampler | None]:
-    """The upsampler to train, and its teacher when a term needs one.
-
-    Raises:
-        ValueError: what is named is not there, or does not fit.
-    """
-    teacher = None
-    if config.stage != "teacher" and config.teacher:
-        teacher = ResidualShiftUpsampler.from_pretrained(config.teacher).eval().requires_grad_(False)
-    if config.start_from:
-        student = ResidualShiftUpsampler.from_pretrained(config.start_from)
-    elif teacher is not None:
-        student = deepcopy(teacher).requires_grad_(True)
-    else:
-        student = _new_upsampler(config)
-    if teacher is not None:
-        differs = [name for name in _CHAIN if teacher.config[name] != student.config[name]]
-        if differs:
-            told = ", ".join(f"{name} {teacher.config[name]} and {student.config[name]}" for name in differs)
-            raise ValueError(f"teacher and student differ in their chain ({told}); use a student of this teacher")
-        if config.teacher_steps > teacher.config.num_train_timesteps:
-            raise ValueError(f"teacher_steps {config.teacher_steps} exceeds its {teacher.config.num_train_timesteps}")
-    for model, name in ((teacher, config.teacher), (student, config.start_from)):
-        if model is not None and model.config.scale != config.scale:
-            raise ValueError(f"{name or 'the teacher'} is for scale {model.config.scale}, not {config.scale}")
-    student.first_stage.requires_grad_(False)
-    student.set_steps(student.config.num_train_timesteps if config.stage == "teacher" else 1)
-    return student.train(), teacher
-
-
-def _new_upsampler(config: UpsampleTrainConfig) -> ResidualShiftUpsampler:
-    autoencoder, weights = config.autoencoder, None
-    if config.first_stage:
-        weights = diffusers.AutoModel.from_pretrained(config.first_stage)
-        autoencoder = dict(weights.config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = ResidualShiftUpsampler(
-            scale=config.scale, steps=1, widths=config.widths, blocks=config.blocks,
-            embedding_dim=config.embedding_dim, num_train_timesteps=config.num_train_timesteps, kappa=config.kappa,
-            min_noise_level=config.min_noise_level, autoencoder=autoencoder, unet2d=config.unet2d,
-        )  # fmt: skip
-    if weights is not None:
-        model.first_stage.model.load_state_dict(weights.state_dict())
-    return model
-
-
-def _check(config: UpsampleTrainConfig) -> None:
-    if config.stage == "student" and not config.teacher:
-        raise ValueError("the student stage needs a teacher; train one with --stage teacher and give its folder")
-    needs = config.stage == "colearn" and (config.distill or config.inverse)
-    if needs and not config.teacher:
-        raise ValueError("co-learning distils from a teacher; give --teacher, or --distill 0 --inverse 0 to do without")
-    if config.stage == "colearn" and not (config.teacher or config.start_from):
-        raise ValueError("co-learning goes on from a student; give --start-from, or a --teacher to copy")
-    if config.stage == "colearn" and config.stored_targets:
-        raise ValueError("stored targets are of pairs that do not change; use them in the student stage")
-    if config.stored_targets and config.stage == "teacher":
-        raise ValueError("stored targets are a teacher's answers; use them in the student stage")
-    if config.real_lr and config.stage != "colearn":
-        raise ValueError(f"real LR without HR teaches D_L, which the {config.stage} stage has not; use --stage colearn")
-    if config.real_lr and not (config.data.online_degrader and config.train_degrader):
-        raise ValueError("real LR without HR teaches a degrader; give an --online-degrader and do not freeze it")
-    learns = (config.distill, config.inverse, config.gt, config.perceptual, config.pair * bool(config.data.weights[3]))
-    if config.stage != "teacher" and not any(learns):
-        raise ValueError("distill, inverse, gt, perceptual and pair are all 0; switch on what shall teach the student")
-    new = config.stage == "teacher" and not config.start_from
-    if new and config.autoencoder and not config.first_stage:
-        raise ValueError("the first stage is an autoencoder without weights; give the folder of a trained one")
 
 
 def _lower_config(config: UpsampleTrainConfig) -> DegraderTrainConfig:

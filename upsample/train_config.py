@@ -95,6 +95,40 @@ class UpsampleTrainConfig:
         """How much critics and cycle count: 0 before ``critic_start``, then rising to 1."""
         return min(1.0, max(0.0, (step / self.steps - self.critic_start) / self.critic_ramp))
 
+    def check(self) -> None:
+        """See that the settings fit together.
+
+        Raises:
+            ValueError: they do not.
+        """
+        if self.stage == "student" and not self.teacher:
+            raise ValueError("the student stage needs a teacher; train one with --stage teacher and give its folder")
+        needs = self.stage == "colearn" and (self.distill or self.inverse)
+        if needs and not self.teacher:
+            raise ValueError(
+                "co-learning distils from a teacher; give --teacher, or --distill 0 --inverse 0 to do without"
+            )
+        if self.stage == "colearn" and not (self.teacher or self.start_from):
+            raise ValueError("co-learning goes on from a student; give --from, or a --teacher to copy")
+        if self.stage == "colearn" and self.stored_targets:
+            raise ValueError("stored targets are of pairs that do not change; use them in the student stage")
+        if self.stored_targets and self.stage == "teacher":
+            raise ValueError("stored targets are a teacher's answers; use them in the student stage")
+        if self.real_lr and self.stage != "colearn":
+            raise ValueError(
+                f"real LR without HR teaches D_L, which the {self.stage} stage has not; use --stage colearn"
+            )
+        if self.real_lr and not (self.data.online_degrader and self.train_degrader):
+            raise ValueError("real LR without HR teaches a degrader; give an --online-degrader and do not freeze it")
+        learns = (self.distill, self.inverse, self.gt, self.perceptual, self.pair * bool(self.data.weights[3]))
+        if self.stage != "teacher" and not any(learns):
+            raise ValueError(
+                "distill, inverse, gt, perceptual and pair are all 0; switch on what shall teach the student"
+            )
+        new = self.stage == "teacher" and not self.start_from
+        if new and self.autoencoder and not self.first_stage:
+            raise ValueError("the first stage is an autoencoder without weights; give the folder of a trained one")
+
 
 SIZES: dict[str, dict[str, Any]] = {
     "ci": {
