@@ -22,6 +22,7 @@ def read_pairs(
     shuffle: int = 0,
     seed: int = 0,
     resampled: bool = False,
+    where: Callable[[dict[str, Any]], bool] | None = None,
     handler: Callable[[Exception], bool] = wds.reraise_exception,
 ) -> wds.DataPipeline:
     """Iterate over the pairs of a data set.
@@ -39,18 +40,21 @@ def read_pairs(
             ``DataLoader`` alive (``persistent_workers=True``).
         resampled: draw shards at random without end, every process its own. For distributed training, where shards
             cannot be shared out evenly and the first process to finish would hang the others.
+        where: takes the record of a pair and says whether it is wanted, before its images are decoded: for one severity
+            after another, ``lambda meta: meta["psnr_to_clean"] > 30``. None for all pairs.
         handler: what to do about a broken sample: ``webdataset.warn_and_continue`` skips it; the default raises.
 
     Returns:
         Dicts of ``key`` (str), ``hr`` (3, H, W) and ``lr`` (3, h, w), float32 in [0, 1], and ``meta`` (dict, the json).
 
     Raises:
-        ValueError: the shards do not exist; while iterating, a sample lacks an image.
+        ValueError: the shards do not exist; while iterating, a sample lacks an image, or ``where`` asks for what its
+            record has not.
         ImageError: while iterating, an image cannot be decoded.
     """
     order = _ShardOrder(shard_paths(shards), seed, shuffled=shuffle > 0, resampled=resampled)
     buffer = [wds.detshuffle(shuffle, initial=shuffle, seed=seed)] if shuffle else []
-    return wds.DataPipeline(order, wds.tarfile_to_samples(handler=handler), *buffer, partial(_pairs, handler=handler))
+    return wds.DataPipeline(order, wds.tarfile_to_samples(handler=handler), *buffer, partial(_pairs, where=where, handler=handler))
 
 
 class _ShardOrder(IterableDataset[dict[str, str]]):
@@ -76,21 +80,36 @@ class _ShardOrder(IterableDataset[dict[str, str]]):
 
 
 def _pairs(
-    samples: Iterable[dict[str, Any]], handler: Callable[[Exception], bool]
+    samples: Iterable[dict[str, Any]],
+    where: Callable[[dict[str, Any]], bool] | None,
+    handler: Callable[[Exception], bool],
 ) -> Iterator[dict[str, str | Tensor | dict[str, Any]]]:
     for sample in samples:
         try:
+            meta = json.loads(sample.get("json", b"{}"))
+            if where is not None and not _wanted(where, meta, sample):
+                continue
             pair = {
                 "key": sample["__key__"],
                 "hr": _image(sample, HR_ROLES),
                 "lr": _image(sample, LR_ROLES),
-                "meta": json.loads(sample.get("json", b"{}")),
+                "meta": meta,
             }
         except Exception as error:  # as webdataset's own stages do: the handler decides
             if handler(error):
                 continue
             break
         yield pair
+
+
+def _wanted(where: Callable[[dict[str, Any]], bool], meta: dict[str, Any], sample: dict[str, Any]) -> bool:
+    try:
+        return where(meta)
+    except KeyError as err:
+        raise ValueError(
+            f"{sample['__key__']} in {sample['__url__']} has no {err} in its record, which `where` asks for; "
+            f"there is {', '.join(meta) or 'no record'}"
+        ) from err
 
 
 def _image(sample: dict[str, Any], roles: frozenset[str]) -> Tensor:

@@ -106,3 +106,17 @@ def test_a_pipeline_can_be_extended_as_any_of_webdataset(folder: Path) -> None:
     assert isinstance(read_pairs(folder), wds.DataPipeline)
     with pytest.raises(ValueError, match="does not exist"):
         read_pairs(folder / "gone")
+
+
+def test_where_takes_the_pairs_whose_record_it_likes_and_decodes_no_other(folder: Path, tmp_path: Path) -> None:
+    members: dict[str, bytes] = {}
+    for slot, severity in enumerate((20.0, 30.0, 40.0)):
+        lr = picture(slot, 2) if severity > 25 else b"no image"
+        members |= {f"{slot}.hr.png": picture(slot, 8), f"{slot}.lr.png": lr}
+        members[f"{slot}.json"] = b'{"psnr_to_clean":%.1f}' % severity
+    tar(tmp_path / "severe.tar", members)
+    mild = read_pairs(tmp_path / "severe.tar", where=lambda meta: meta["psnr_to_clean"] > 25)
+    assert keys(mild) == [1, 2]
+    with pytest.raises(ValueError, match="no 'psnr_to_clean' in its record.*there is scale"):
+        list(read_pairs(folder, where=lambda meta: meta["psnr_to_clean"] > 25))
+    assert not list(read_pairs(folder, where=lambda meta: False))

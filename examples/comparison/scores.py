@@ -1,0 +1,124 @@
+"""Scores of an SR network on pairs and on LR without HR, image by image, so that arms can be compared in pairs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from comparison.worlds import World
+from degrade.crops import Image, to_tensor
+from degrade.images import read_image
+from degrade.real_pairs import aligned_pairs
+from degrade.realism_scores import load_scorers
+from degrade.shards import write_atomic
+from degrade.sources import list_sources
+from degrade.train_report import to_image
+from upsample.bicubic import enlarge
+from upsample.metrics import psnr_y, ssim_y
+
+SCALE = 4
+TEST_LR_SIDE = 128  # the middle of LR images without HR
+
+Upscale = Callable[[Tensor], Tensor]
+Scores = dict[str, dict[str, float]]  # by image, by metric
+
+
+class TestImages:
+    """The images of a world that nothing is trained on, and the metrics.
+
+    Pairs that lie more than half an LR pixel apart, or are too flat to tell, are left out, and the LR's brightness is
+    brought to the HR's (`degrade.real_pairs`), so that the scores tell detail and not exposure.
+
+    Args:
+        world: whose images.
+        niqe: file of NIQE's parameters, for pyiqa.
+    """
+
+    def __init__(self, world: World, niqe: Path) -> None:
+        hr, lr = world.test_pairs
+        pairs, self.left_out = aligned_pairs([(str(hr), str(lr))], scale=SCALE, min_side=16)
+        self.pairs = [_middles(hr, lr, world.test_side) for hr, lr in pairs]
+        images = [] if world.test_lr is None else [read_image(source.read()) for source in list_sources(world.test_lr)]
+        self.lr = [image[_middle_of(image, TEST_LR_SIDE)] for image in images]
+        self.metrics = load_scorers([f"niqe={niqe}", "gmsd"])
+
+    def score(self, upscale: Upscale) -> dict[str, Scores]:
+        """PSNR-Y, SSIM-Y, NIQE and GMSD of every pair, and NIQE of every LR image without HR.
+
+        Args:
+            upscale: (1, 3, h, w) in [0, 1] -> (1, 3, 4h, 4w).
+
+        Returns:
+            ``pairs`` and ``lr``, by the number of the image and by metric.
+        """
+        pairs = {}
+        for number, (hr, lr) in enumerate(self.pairs):
+            sr = _run(upscale, lr)
+            pairs[str(number)] = {
+                "psnr_y": psnr_y(sr, hr, SCALE),
+                "ssim_y": ssim_y(sr, hr, SCALE),
+                "niqe": self.niqe(sr),
+                "gmsd": float(self.metrics["gmsd"](to_tensor(sr), to_tensor(hr))),
+            }
+        return {"pairs": pairs, "lr": {str(i): {"niqe": self.niqe(_run(upscale, lr))} for i, lr in enumerate(self.lr)}}
+
+    def niqe_of_hr(self) -> float:
+        """What a perfect SR would have."""
+        return sum(self.niqe(hr) for hr, _ in self.pairs) / len(self.pairs)
+
+    def niqe(self, image: Image) -> float:
+        """Naturalness without a reference; smaller is better."""
+        with torch.inference_mode():
+            return float(self.metrics["niqe"](to_tensor(image)))
+
+
+def bicubic(lr: Tensor) -> Tensor:
+    """What every table has as its first row."""
+    return enlarge(lr, SCALE).clamp(0, 1)
+
+
+def keep_scores(file: Path, settings: dict[str, object], scores: dict[str, Scores], seconds: float) -> None:
+    """Write the scores of one run, with what they are of and how long its training took."""
+    write_atomic(file, json.dumps({"settings": settings, "seconds": round(seconds), **scores}, indent=1).encode())
+
+
+def kept_scores(file: Path, settings: dict[str, object]) -> dict[str, Any] | None:
+    """The scores of a run that is finished, and its seconds; None when it is not.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    if not file.exists():
+        return None
+    kept = json.loads(file.read_text())
+    if kept["settings"] != json.loads(json.dumps(settings)):
+        raise ValueError(f"{file} is of a run with other settings, {kept['settings']}; give another --out")
+    return dict(kept)
+
+
+def _run(upscale: Upscale, lr: Image) -> Image:
+    with torch.inference_mode():
+        return to_image(upscale(to_tensor(lr)).clamp(0, 1)[0])
+
+
+def _middles(hr: Image, lr: Image, hr_side: int) -> tuple[Image, Image]:
+    """The same middle of both images of a pair; the whole for 0."""
+    if not hr_side:
+        return hr, lr
+    rows, columns = _middle_of(lr, hr_side // SCALE)
+    return (
+        hr[rows.start * SCALE : rows.stop * SCALE, columns.start * SCALE : columns.stop * SCALE],
+        lr[rows, columns],
+    )
+
+
+def _middle_of(image: Image, side: int) -> tuple[slice, slice]:
+    """Rows and columns of a middle square, as far as the image reaches."""
+    spans = []
+    for length in image.shape[:2]:
+        first = max(0, (length - side) // 2)
+        spans.append(slice(first, min(length, first + side)))
+    return spans[0], spans[1]

@@ -1,0 +1,58 @@
+"""The fixed small SR network of the comparisons: Real-ESRGAN's compact network, plain L1, and nothing of ours."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from spandrel.architectures.Compact import Compact
+from torch import Tensor
+
+FEATURES, CONVOLUTIONS = 24, 6  # 0.04 M parameters
+LEARNING_RATE, WARMUP_STEPS = 1e-3, 50
+
+
+def small_network(seed: int) -> Compact:
+    """A new one, initialised from ``seed`` without touching the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Compact(num_feat=FEATURES, num_conv=CONVOLUTIONS, upscale=4, act_type="prelu")
+
+
+def load_small_network(file: Path) -> Compact:
+    """A trained one."""
+    network = small_network(0)
+    network.load_state_dict(load_file(file))
+    return network.eval()
+
+
+def train_small_network(
+    batch_of: Callable[[int], dict[str, Tensor]], file: Path, *, steps: int, seed: int, mixed_precision: str
+) -> None:
+    """Train from nothing and write the weights.
+
+    Args:
+        batch_of: step -> hr (B, 3, 4h, 4w) and lr (B, 3, h, w) in [0, 1].
+        file: of the weights.
+        steps: updates.
+        seed: of the initial weights.
+        mixed_precision: "no" or "bf16".
+    """
+    network = small_network(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1.0, (step + 1) / WARMUP_STEPS) * (0.525 + 0.475 * math.cos(math.pi * min(1.0, step / steps))),
+    )
+    for step in range(steps):
+        batch = batch_of(step)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed_precision == "bf16"):
+            sr = network(batch["lr"])
+        optimizer.zero_grad()
+        F.l1_loss(sr.float(), batch["hr"]).backward()
+        optimizer.step()
+        rate.step()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(network.state_dict(), file)

@@ -1,0 +1,99 @@
+"""Tables of arms: means over images and seeds, and what differs from a reference beyond chance."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wilcoxon
+
+from comparison.scores import Scores
+
+TITLES = {"psnr_y": "PSNR-Y, dB", "ssim_y": "SSIM-Y", "gmsd": "GMSD", "niqe": "NIQE"}
+DIGITS = {"psnr_y": 2, "ssim_y": 4, "gmsd": 4, "niqe": 2}
+
+Array = NDArray[np.float64]
+
+
+def per_image(runs: Sequence[Scores], metric: str) -> Array:
+    """(seeds, images)."""
+    return np.array(
+        [[image[metric] for _, image in sorted(run.items(), key=lambda item: int(item[0]))] for run in runs]
+    )
+
+
+def mean_and_spread(runs: Sequence[Scores], metric: str) -> tuple[float, float]:
+    """Mean over images and seeds; standard deviation over seeds of the mean over images."""
+    if not runs:
+        return float("nan"), 0.0
+    means = per_image(runs, metric).mean(1)
+    return float(means.mean()), float(means.std(ddof=1)) if len(means) > 1 else 0.0
+
+
+def against(runs: Sequence[Scores], reference: Sequence[Scores], metric: str) -> dict[str, float]:
+    """Difference to a reference, image by image, after the mean over seeds.
+
+    Returns:
+        difference; error, its standard error over images; better, on how many images it is larger; p, of Wilcoxon's
+        signed-rank test over images.
+    """
+    apart = per_image(runs, metric).mean(0) - per_image(reference, metric).mean(0)
+    p = float(wilcoxon(apart).pvalue) if np.any(apart) else 1.0
+    error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
+    return {"difference": float(apart.mean()), "error": error, "larger": int((apart > 0).sum()), "p": p}
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for README."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm of a table: the scores of its seeds on pairs, and on LR without HR ([] when there is none)."""
+
+    title: str
+    pairs: list[Scores]
+    lr: list[Scores]
+    seconds: float = 0.0
+
+
+def table_of_arms(rows: Mapping[str, Row], *, reference: str, oracle: str) -> str:
+    """One line an arm: scores, PGap, and what differs from a reference.
+
+    Args:
+        rows: by the name of the arm; arms may be missing.
+        reference: name of the arm that PSNR-Y and SSIM-Y are compared with, image by image.
+        oracle: name of the arm that PGap is measured to.
+    """
+    with_lr = any(run for row in rows.values() for run in row.lr)
+    against_it = rows.get(reference)
+    header = ["", *TITLES.values(), *(["NIQE, no HR"] if with_lr else []), "PGap, dB"]
+    if against_it is not None:
+        header += [f"PSNR-Y over {against_it.title}", "SSIM-Y over it"]
+    best = mean_and_spread(rows[oracle].pairs, "psnr_y")[0] if oracle in rows else None
+    lines = []
+    for row in rows.values():
+        cells = [row.title, *(_cell(row.pairs, metric) for metric in TITLES)]
+        if with_lr:
+            cells.append(_cell(row.lr, "niqe"))
+        cells.append("" if best is None else f"{best - mean_and_spread(row.pairs, 'psnr_y')[0]:.2f}")
+        if against_it is not None:
+            same = row is against_it
+            cells += ["" if same else _difference(row.pairs, against_it.pairs, m) for m in ("psnr_y", "ssim_y")]
+        lines.append([*cells, str(len(row.pairs)), f"{row.seconds:.0f}" if row.seconds else ""])
+    return markdown([*header, "seeds", "seconds"], lines)
+
+
+def _cell(runs: Sequence[Scores], metric: str) -> str:
+    mean, spread = mean_and_spread(runs, metric)
+    digits = DIGITS[metric]
+    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if len(runs) > 1 else "")
+
+
+def _difference(runs: Sequence[Scores], reference: Sequence[Scores], metric: str) -> str:
+    apart = against(runs, reference, metric)
+    p = "p < 0.001" if apart["p"] < 0.001 else f"p = {apart['p']:.3f}"
+    digits = DIGITS[metric]
+    return f"{apart['difference']:+.{digits}f} ± {apart['error']:.{digits}f}, {p}"

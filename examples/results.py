@@ -1,0 +1,79 @@
+"""Make every table and picture of RESULTS.md again, in one command that goes on where it stopped.
+
+    python examples/results.py --data data --out runs/results --mixed-precision bf16
+
+Two degraders are trained first: one on recipes alone, which has seen no real LR, for the ablation; and that one
+further, on real pairs and most of the real LR photographs, for everything else. Nothing here has seen the images it is
+tested on. The parts between marks in RESULTS.md are then replaced by the tables of this run, and its picture too.
+"""
+
+import argparse
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import ablation
+import deciding_table
+import severity
+from degrade.shards import write_atomic
+from degrade.train import PRESETS, train
+from degrade.train_data import DataConfig
+
+PAGE = Path(__file__).parent / "RESULTS.md"
+AFTER_RESIZE = "examples/recipes/after-resize.yaml"
+RECIPES = ("real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic", AFTER_RESIZE, AFTER_RESIZE)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, score, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with hr, real_pairs, real_lr and iqa")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--workers", default="2", help="trainings at once, one thread each")
+    parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="no")
+    given = parser.parse_args(arguments)
+    out: Path = given.out
+    synthetic, real = train_degraders(given.data, out, given.mixed_precision)
+    how = ["--data", str(given.data), "--workers", given.workers, "--mixed-precision", given.mixed_precision]
+    deciding_table.main([*how, "--out", str(out / "camera"), "--degrader", real])
+    severity.main([*how, "--out", str(out / "severity"), "--shards", str(out / "camera" / "shards" / "ours")])
+    hidden = ["--out", str(out / "hidden"), "--degrader", real, "--world", "hidden", "--networks", "small"]
+    deciding_table.main([*how, *hidden])
+    base = str(out / "camera")
+    ablation.main([*how, "--out", str(out / "ablation"), "--base", base, "--degrader", synthetic])
+    write_page(out)
+
+
+def train_degraders(data: Path, out: Path, mixed_precision: str) -> tuple[str, str]:
+    """The folders of the degrader that has seen recipes alone, and of the one that goes on from it with real LR."""
+    tiny, web = PRESETS["tiny"], data / "real_lr"
+    recipes = DataConfig(hr_dir=str(data / "hr"), recipes=RECIPES)
+    pairs = (str(data / "real_pairs" / "train" / "hr"), str(data / "real_pairs" / "train" / "lr"))
+    real = replace(recipes, pairs=(pairs,), lr_dirs=(str(web / "realset80"), str(web / "rni15")))
+    first, second = out / "degrader-synthetic", out / "degrader-real"
+    legs = {
+        first: replace(tiny, data=recipes, steps=2_000),
+        second: replace(tiny, data=real, steps=2_500, learning_rate=4e-4, start_from=str(first / "degrader")),
+    }
+    for folder, config in legs.items():
+        train(config, folder, resume=True, mixed_precision=mixed_precision)
+    return str(first / "degrader"), str(second / "degrader")
+
+
+def write_page(out: Path) -> None:
+    """Put the tables and the picture of a run into RESULTS.md."""
+    page = PAGE.read_text()
+    for name in ("camera", "hidden", "severity", "ablation"):
+        mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        table = (out / name / "table.md").read_text()
+        page, count = mark.subn(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", page)
+        if count != 1:
+            raise ValueError(f"{PAGE} has {count} places marked {name}; it needs one")
+    write_atomic(PAGE, page.encode())
+    shutil.copyfile(out / "camera" / "pictures.png", PAGE.with_name("results.png"))
+
+
+if __name__ == "__main__":
+    main()
