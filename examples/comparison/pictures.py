@@ -16,7 +16,7 @@ ROWS, SIDE = 6, 48  # LR pixels
 
 
 def show_arms(tests: TestImages, networks: Mapping[str, nn.Module]) -> bytes:
-    """LR, bicubic, each network's SR, and HR where there is one: a png.
+    """LR, its bicubic enlargement, each network's SR, and HR where there is one: a png.
 
     Of every image the part with most detail is shown; of the images, evenly many with and without HR.
     """
@@ -32,7 +32,7 @@ def show_arms(tests: TestImages, networks: Mapping[str, nn.Module]) -> bytes:
         images = [*large, *([hr] if hr is not None else [])]
         area = (slice(top * SCALE, (top + SIDE) * SCALE), slice(left * SCALE, (left + SIDE) * SCALE))
         rows.append([low, *(image[area] for image in images)])
-    return encode_image(contact_sheet(rows, column_titles=["LR", "bicubic", *networks, "HR"]), "png")
+    return encode_image(contact_sheet(rows, column_titles=["LR", "enlarged", *networks, "HR"]), "png")
 
 
 def _busiest(lr: Image) -> tuple[int, int]:
