@@ -17,6 +17,7 @@ from pathlib import Path
 import ablation
 import deciding_table
 import severity
+from degrade.images import encode_image, read_image
 from degrade.shards import write_atomic
 from degrade.train import PRESETS, train
 from degrade.train_data import DataConfig
@@ -72,7 +73,10 @@ def write_page(out: Path) -> None:
         if count != 1:
             raise ValueError(f"{PAGE} has {count} places marked {name}; it needs one")
     write_atomic(PAGE, page.encode())
-    shutil.copyfile(out / "camera" / "pictures.png", PAGE.with_name("results.png"))
+    pictures = read_image((out / "camera" / "pictures.png").read_bytes())
+    write_atomic(PAGE.with_name("results.jpg"), encode_image(pictures, "jpg", 88))
+    curves = deciding_table.run_folder(out / "camera", "student", "colearned", 0) / "curves.png"
+    shutil.copyfile(curves, PAGE.with_name("results_curves.png"))
 
 
 if __name__ == "__main__":
