@@ -54,7 +54,8 @@ def read_pairs(
     """
     order = _ShardOrder(shard_paths(shards), seed, shuffled=shuffle > 0, resampled=resampled)
     buffer = [wds.detshuffle(shuffle, initial=shuffle, seed=seed)] if shuffle else []
-    return wds.DataPipeline(order, wds.tarfile_to_samples(handler=handler), *buffer, partial(_pairs, where=where, handler=handler))
+    pairs = partial(_pairs, where=where, handler=handler)
+    return wds.DataPipeline(order, wds.tarfile_to_samples(handler=handler), *buffer, pairs)
 
 
 class _ShardOrder(IterableDataset[dict[str, str]]):

@@ -719,6 +719,21 @@ def test_the_sheet_has_a_column_for_every_network_beside_lr_bicubic_and_hr(data:
         assert (sheet[last, lefts[-1] :] == 250).all()  # paper
 
 
+def test_the_sheet_shows_the_part_with_most_detail_at_the_same_place_in_lr_and_hr(data: Path, plain_metrics) -> None:
+    from comparison.pictures import show_arms
+    from comparison.scores import TestImages
+    from comparison.worlds import camera_world
+
+    lr = np.full((96, 136, 3), 90, np.uint8)
+    lr[16:64, 72:120] = np.random.default_rng(0).integers(0, 256, (48, 48, 3))
+    hr = lr.repeat(4, 0).repeat(4, 1)
+    tests = TestImages(camera_world(data), Path("niqe.mat"))
+    tests.pairs, tests.lr = [(hr, lr)], []
+    sheet = read_image(show_arms(tests, {}))
+    for left in (6, 6 + 2 * 198):  # LR, whose pixels are repeated, and HR
+        assert np.array_equal(sheet[26 : 26 + 192, left : left + 192], hr[64:256, 288:480])
+
+
 # Processes and whole runs
 
 
