@@ -19,19 +19,22 @@ from pathlib import Path
 
 import torch
 
-from comparison.arms import stored_pairs
+from comparison.arms import identity, make_pairs, pairs_of
 from comparison.processes import run_all
 from comparison.scores import TestImages, keep_scores, kept_scores
-from comparison.student import arm_config, base_student, colearned_config, run
-from comparison.table import DIGITS, TITLES, against, markdown, mean_and_spread
+from comparison.student import arm_config, base_student, colearned_config, train_run
+from comparison.table import DIGITS, TITLES, cell, difference, markdown
 from comparison.worlds import World, camera_world
 from degrade.crops import to_tensor
 from degrade.degrader import RealisticDegrader
+from degrade.mix import fingerprint
 from degrade.shards import write_atomic
 from degrade.sources import list_sources
 from degrade.stop_signal import StopSignal
 from upsample.model import ResidualShiftUpsampler
 from upsample.train_config import UpsampleTrainConfig
+
+Shared = tuple[Path, Path, Path, str, str]  # data, out, base, degrader, mixed precision
 
 STEPS = 200
 RECIPE = "real-esrgan-light"
@@ -86,11 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     world = camera_world(given.data)
     base_student(world, given.base, given.mixed_precision)
-    stored_pairs(world, RECIPE, given.base / "shards", "none")
+    make_pairs(world, RECIPE, given.base / "shards", "none")
+    TestImages(world, given.data / "iqa" / "niqe_modelparameters.mat")  # says now what is not there
     shared = (given.data, given.out, given.base, given.degrader, given.mixed_precision)
     calls = [(*shared, name, seed) for seed in given.seeds for name in given.rows]
     run_all(train_and_score, calls, workers=given.workers, title="ablation")
-    print(write_table(given.out, given.degrader, given.rows, given.seeds))
+    print(write_table(shared, given.rows, given.seeds))
 
 
 def train_and_score(
@@ -99,12 +103,12 @@ def train_and_score(
     """One run; nothing when its scores are there."""
     torch.set_num_threads(1)
     folder = out / name / f"seed-{seed}"
-    settings = run_settings(degrader, name, seed)
+    settings = run_settings((data, out, base, degrader, mixed_precision), name, seed)
     if kept_scores(folder / "scores.json", settings) is not None:
         return
     world, began = camera_world(data), time.monotonic()
     start = base_student(world, base, mixed_precision)
-    run(row_config(ROWS[name], world, base, start, degrader, out, seed), folder, mixed_precision)
+    train_run(row_config(ROWS[name], world, base, start, degrader, out, seed), folder, mixed_precision)
     seconds = time.monotonic() - began
     student = ResidualShiftUpsampler.from_pretrained(folder / "student").eval()
     tests = TestImages(world, data / "iqa" / "niqe_modelparameters.mat")
@@ -115,15 +119,24 @@ def train_and_score(
     keep_scores(folder / "scores.json", settings, scores, seconds)
 
 
-def run_settings(degrader: str, name: str, seed: int) -> dict[str, object]:
-    return {"degrader": degrader, "row": name, "seed": seed, "steps": STEPS}
+def run_settings(shared: Shared, name: str, seed: int) -> dict[str, object]:
+    """What decides the scores of a run, to be kept beside them."""
+    data, _, base, degrader, mixed_precision = shared
+    return {
+        "degrader": fingerprint(RealisticDegrader.from_pretrained(degrader)),
+        "row": name,
+        "seed": seed,
+        "steps": STEPS,
+        "mixed_precision": mixed_precision,
+        "pairs": identity(pairs_of(camera_world(data), RECIPE, base / "shards")),
+    }
 
 
 def row_config(
     part: Part, world: World, base: Path, start: str, degrader: str, out: Path, seed: int
 ) -> UpsampleTrainConfig:
     """The training of a row."""
-    recipe_pairs = stored_pairs(world, RECIPE, base / "shards", "none")
+    recipe_pairs = pairs_of(world, RECIPE, base / "shards")
     if part.degrader == "none":
         return arm_config(start, recipe_pairs, steps=STEPS, seed=seed)
     real = tuple(str(some_of(folder, part.real, out / "lists")) for folder in world.real_lr) if part.real else ()
@@ -171,38 +184,33 @@ def judge(degrader: RealisticDegrader, world: World, tests: TestImages) -> dict[
     return {**figures, "spread": sum(spreads) / len(spreads)}
 
 
-def write_table(out: Path, degrader: str, names: Sequence[str], seeds: Sequence[int]) -> str:
+def write_table(shared: Shared, names: Sequence[str], seeds: Sequence[int]) -> str:
     """table.md, of the runs that are finished."""
-    kept = {}
+    out, kept = shared[1], {}
     for name in names:
         files = {seed: out / name / f"seed-{seed}" / "scores.json" for seed in seeds}
-        runs = [run for seed, file in files.items() if (run := kept_scores(file, run_settings(degrader, name, seed)))]
+        runs = [run for seed, file in files.items() if (run := kept_scores(file, run_settings(shared, name, seed)))]
         if runs:
             kept[name] = runs
-    header = ["", *TITLES.values(), "NIQE, no HR", f"PSNR-Y over the row {ROWS[REFERENCE].title!r}", "degrader: KID",
+    header = ["", *TITLES.values(), "NIQE, no HR", "PSNR-Y over the first row", "SSIM-Y over it", "degrader: KID",
               "w1", "spread", "seeds", "seconds"]  # fmt: skip
     lines = []
     for name, runs in kept.items():
         pairs = [run["pairs"] for run in runs]
-        cells = [ROWS[name].title, *(_cell(*mean_and_spread(pairs, metric), DIGITS[metric]) for metric in TITLES)]
-        cells.append(_cell(*mean_and_spread([run["lr"] for run in runs], "niqe"), DIGITS["niqe"]))
-        if name == REFERENCE or REFERENCE not in kept:
-            cells.append("")
-        else:
-            apart = against(pairs, [run["pairs"] for run in kept[REFERENCE]], "psnr_y")
-            cells.append(f"{apart['difference']:+.3f} ± {apart['error']:.3f}, p = {apart['p']:.3f}")
+        cells = [ROWS[name].title, *(cell(pairs, metric, DIGITS[metric]) for metric in TITLES)]
+        cells.append(cell([run["lr"] for run in runs], "niqe", DIGITS["niqe"]))
+        alone = name == REFERENCE or REFERENCE not in kept
+        for metric in ("psnr_y", "ssim_y"):
+            full = [] if alone else [run["pairs"] for run in kept[REFERENCE]]
+            cells.append("" if alone else difference(pairs, full, metric, DIGITS[metric]))
         for figure in ("realism_kid", "realism_w1", "spread"):
             judged = [run["degrader"] for run in runs if "degrader" in run]
-            cells.append(_cell(*mean_and_spread(judged, figure), 3) if judged else "")
+            cells.append(cell(judged, figure, 2) if judged else "")
         seconds = sum(run["seconds"] for run in runs) / len(runs)
         lines.append([*cells, str(len(runs)), f"{seconds:.0f}"])
     text = f"{STEPS} steps.\n\n" + markdown(header, lines)
     write_atomic(out / "table.md", text.encode())
     return text
-
-
-def _cell(mean: float, spread: float, digits: int) -> str:
-    return f"{mean:.{digits}f} ± {spread:.{digits}f}"
 
 
 if __name__ == "__main__":

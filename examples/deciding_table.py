@@ -14,21 +14,24 @@ again, it goes on where it stopped. It prints table.md, which it writes beside p
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from comparison.arms import ARMS, HR_CROP, stored_pairs
+from comparison.arms import ARMS, HR_CROP, identity, make_pairs, pairs_of
 from comparison.pictures import show_arms
 from comparison.processes import run_all
 from comparison.scores import SCALE, TestImages, bicubic, keep_scores, kept_scores
 from comparison.small_network import load_small_network, train_small_network
-from comparison.student import arm_config, base_student, colearned_config, run
-from comparison.table import Row, table_of_arms
+from comparison.student import arm_config, base_student, colearned_config, train_run
+from comparison.table import Row, row_of, table_of_arms
 from comparison.worlds import World, camera_world, hidden_world
 from degrade.shards import write_atomic
 from upsample.model import ResidualShiftUpsampler
-from upsample.pairs import PairData
+from upsample.pairs import PairConfig, PairData
 
 NETWORKS = ("small", "student")
 STEPS = {"small": 1_000, "student": 400}
@@ -43,7 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with hr, real_pairs, real_lr and iqa")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--world", choices=["camera", "hidden"], default="camera")
-    parser.add_argument("--degrader", default="tiny-x4", help="that makes the pairs called ours")
+    parser.add_argument(
+        "--degrader",
+        default="tiny-x4",
+        help="that makes ours (tiny-x4 has seen RealSRSet)",
+    )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=tuple(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -52,115 +59,135 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     out: Path = given.out
     world = the_world(given.world, given.data, out)
-    shared = (given.world, given.data, out, given.degrader, given.mixed_precision)
-    for name in given.arms:
-        if name != "colearned":
-            stored_pairs(world, name, out / "shards", given.degrader)
-    runs = [(network, name, seed) for seed in given.seeds for network in given.networks for name in given.arms]
+    tests = TestImages(world, niqe_file(given.data))  # before hours of training: it may not be possible
+    for name in dict.fromkeys("ours" if name == "colearned" else name for name in given.arms):
+        make_pairs(world, name, out / "shards", given.degrader)
+    runs = [
+        Run(given.world, given.data, out, given.degrader, given.mixed_precision, network, name, seed)
+        for seed in given.seeds
+        for network in given.networks
+        for name in given.arms
+    ]
     # The small network learns from the degraders that the students' runs leave.
-    late = [run for run in runs if run[:2] == ("small", "colearned")]
-    early = dict.fromkeys(("student", "colearned", seed) for _, _, seed in late)
-    early |= dict.fromkeys(run for run in runs if run not in late)
-    if any(network == "student" for network, _, _ in early):
-        base_student(world, out, given.mixed_precision)
-    run_all(train_and_score, [(*shared, *run) for run in early], workers=given.workers, title="arms")
-    run_all(
-        train_and_score, [(*shared, *run) for run in late], workers=given.workers, title="co-learned, small network"
+    late = [run for run in runs if (run.network, run.arm) == ("small", "colearned")]
+    early = dict.fromkeys(
+        [*(replace(run, network="student") for run in late), *(run for run in runs if run not in late)]
     )
-    tests = TestImages(world, niqe_file(given.data))
-    print(write_tables(out, tests, given.degrader, given.networks, given.arms, given.seeds))
-    write_atomic(out / "pictures.png", show_arms(tests, trained_arms(out, given.arms)))
+    if any(run.network == "student" for run in early):
+        base_student(world, out, given.mixed_precision)
+    for part in (early, late):
+        run_all(train_and_score, [(run,) for run in part], workers=given.workers, title="arms")
+    print(write_tables(runs, tests))
+    students = {ARMS[name].title: out / "student" / name / f"seed-{given.seeds[0]}" / "student" for name in SHOWN}
+    shown = {title: folder for title, folder in students.items() if folder.exists()}
+    sheet = show_arms(tests, {title: ResidualShiftUpsampler.from_pretrained(shown[title]).eval() for title in shown})
+    write_atomic(out / "pictures.png", sheet)
+
+
+@dataclass(frozen=True)
+class Run:
+    """An arm, a network, a seed."""
+
+    world_name: str
+    data: Path
+    out: Path
+    degrader: str
+    mixed_precision: str
+    network: str
+    arm: str
+    seed: int
+
+    @property
+    def world(self) -> World:
+        """What it is trained and tested on."""
+        return the_world(self.world_name, self.data, self.out)
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return self.out / self.network / self.arm / f"seed-{self.seed}"
+
+    @property
+    def stored(self) -> PairConfig:
+        """The stored pairs that it trains on; of co-learning, those that it starts from."""
+        return pairs_of(self.world, "ours" if self.arm == "colearned" else self.arm, self.out / "shards")
+
+    def settings(self) -> dict[str, object]:
+        """What decides its scores, to be kept beside them."""
+        return {
+            "world": self.world_name,
+            "network": self.network,
+            "arm": self.arm,
+            "seed": self.seed,
+            "steps": STEPS[self.network],
+            "mixed_precision": self.mixed_precision,
+            "pairs": identity(self.stored),
+        }
+
+    def kept(self) -> dict[str, Any] | None:
+        """Its scores; None when it is not finished."""
+        return kept_scores(self.folder / "scores.json", self.settings())
 
 
 def the_world(name: str, data: Path, out: Path) -> World:
     return camera_world(data) if name == "camera" else hidden_world(data, out)
 
 
-def train_and_score(
-    world_name: str, data: Path, out: Path, degrader: str, mixed_precision: str, network: str, name: str, seed: int
-) -> None:
-    """One run: an arm, a network, a seed; nothing when its scores are there."""
+def train_and_score(run: Run) -> None:
+    """Train and score; nothing when the scores are there."""
     torch.set_num_threads(1)
-    folder = run_folder(out, network, name, seed)
-    settings = run_settings(degrader, network, name, seed)
-    if kept_scores(folder / "scores.json", settings) is not None:
+    if run.kept() is not None:
         return
-    world, began = the_world(world_name, data, out), time.monotonic()
-    if network == "small":
-        shards, source = out / "shards", degrader
-        if name == "colearned":
-            beside = run_folder(out, "student", name, seed)
-            shards, source = beside, str(beside / "degrader")
-        pairs = PairData(
-            stored_pairs(world, name, shards, source), scale=SCALE, hr_crop=HR_CROP, batch_size=16, seed=seed
-        )
-        train_small_network(
-            pairs.__getitem__, folder / "small.safetensors", steps=STEPS[network], seed=seed,
-            mixed_precision=mixed_precision,
-        )  # fmt: skip
-    else:
-        base, steps = base_student(world, out, mixed_precision), STEPS[network]
-        if name == "colearned":
-            stored = stored_pairs(world, "ours", out / "shards", degrader)
-            config = colearned_config(base, stored, world, degrader, steps=steps, seed=seed)
-        else:
-            config = arm_config(base, stored_pairs(world, name, out / "shards", degrader), steps=steps, seed=seed)
-        run(config, folder, mixed_precision)
+    train = train_small if run.network == "small" else train_student
+    began = time.monotonic()
+    network = train(run)
     seconds = time.monotonic() - began
-    scores = TestImages(world, niqe_file(data)).score(trained(folder, network))
-    keep_scores(folder / "scores.json", settings, scores, seconds)
+    scores = TestImages(run.world, niqe_file(run.data)).score(network)
+    keep_scores(run.folder / "scores.json", run.settings(), scores, seconds)
 
 
-def run_settings(degrader: str, network: str, name: str, seed: int) -> dict[str, object]:
-    return {"degrader": degrader, "network": network, "arm": name, "seed": seed, "steps": STEPS[network]}
+def train_small(run: Run) -> nn.Module:
+    """The fixed small network, from nothing."""
+    stored = run.stored
+    if run.arm == "colearned":
+        beside = replace(run, network="student").folder
+        make_pairs(run.world, run.arm, beside, str(beside / "degrader"))
+        stored = pairs_of(run.world, run.arm, beside)
+    pairs = PairData(stored, scale=SCALE, hr_crop=HR_CROP, batch_size=16, seed=run.seed)
+    file, precision = run.folder / "small.safetensors", run.mixed_precision
+    train_small_network(pairs.__getitem__, file, steps=STEPS["small"], seed=run.seed, mixed_precision=precision)
+    return load_small_network(file)
 
 
-def run_folder(out: Path, network: str, name: str, seed: int) -> Path:
-    return out / network / name / f"seed-{seed}"
+def train_student(run: Run) -> nn.Module:
+    """Our student, from the start that all arms share."""
+    how = {"steps": STEPS["student"], "seed": run.seed}
+    base = base_student(run.world, run.out, run.mixed_precision)
+    if run.arm == "colearned":
+        config = colearned_config(base, run.stored, run.world, run.degrader, **how)
+    else:
+        config = arm_config(base, run.stored, **how)
+    return ResidualShiftUpsampler.from_pretrained(train_run(config, run.folder, run.mixed_precision)).eval()
 
 
 def niqe_file(data: Path) -> Path:
     return data / "iqa" / "niqe_modelparameters.mat"
 
 
-def trained(folder: Path, network: str) -> torch.nn.Module:
-    if network == "small":
-        return load_small_network(folder / "small.safetensors")
-    return ResidualShiftUpsampler.from_pretrained(folder / "student").eval()
-
-
-def trained_arms(out: Path, names: Sequence[str]) -> dict[str, torch.nn.Module]:
-    """The students of the first seed, by title."""
-    folders = {ARMS[name].title: run_folder(out, "student", name, 0) for name in SHOWN if name in names}
-    return {title: trained(folder, "student") for title, folder in folders.items() if (folder / "student").exists()}
-
-
-def write_tables(
-    out: Path, tests: TestImages, degrader: str, networks: Sequence[str], names: Sequence[str], seeds: Sequence[int]
-) -> str:
+def write_tables(runs: Sequence[Run], tests: TestImages) -> str:
     """table.md, a table for each network, of the runs that are finished."""
     plain = tests.score(bicubic)
     text = f"NIQE of the HR itself: {tests.niqe_of_hr():.2f}. Left out: {'; '.join(tests.left_out) or 'nothing'}.\n"
-    for network in networks:
+    for network in dict.fromkeys(run.network for run in runs):
         rows = {"": Row("bicubic enlargement", [plain["pairs"]], [plain["lr"]] if plain["lr"] else [])}
-        for name in names:
-            kept = [
-                scores
-                for seed in seeds
-                if (
-                    scores := kept_scores(
-                        run_folder(out, network, name, seed) / "scores.json",
-                        run_settings(degrader, network, name, seed),
-                    )
-                )
-            ]
+        for name in dict.fromkeys(run.arm for run in runs):
+            of_arm = (run.kept() for run in runs if (run.network, run.arm) == (network, name))
+            kept = [scores for scores in of_arm if scores is not None]
             if kept:
-                lr = [run["lr"] for run in kept if run["lr"]]
-                seconds = sum(run["seconds"] for run in kept) / len(kept)
-                rows[name] = Row(ARMS[name].title, [run["pairs"] for run in kept], lr, seconds)
+                rows[name] = row_of(ARMS[name].title, kept)
         table = table_of_arms(rows, reference=REFERENCE, oracle=ORACLE)
         text += f"\n{TITLES[network]}, {STEPS[network]} steps:\n\n{table}"
-    write_atomic(out / "table.md", text.encode())
+    write_atomic(runs[0].out / "table.md", text.encode())
     return text
 
 

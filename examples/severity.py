@@ -19,13 +19,15 @@ import torch
 import webdataset as wds
 from torch import Tensor
 
+from comparison.arms import identity
 from comparison.processes import run_all
 from comparison.scores import TestImages, keep_scores, kept_scores
 from comparison.small_network import load_small_network, train_small_network
-from comparison.table import Row, table_of_arms
+from comparison.table import row_of, table_of_arms
 from comparison.worlds import camera_world
 from degrade import read_pairs
 from degrade.shards import write_atomic
+from upsample.pairs import PairConfig
 
 ORDERS = {
     "uniform": "as they come",
@@ -33,7 +35,10 @@ ORDERS = {
     "curriculum": "from mild to severe",
     "mild": "the milder half alone",
 }
-STEPS, BATCH, BUFFER = 1_000, 16, 256
+STEPS, BATCH = 1_000, 16
+BUFFER = (
+    4_000  # pairs in the shuffle buffer, as files: most of the set, for shards go through their photographs in turn
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,14 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shared = (given.data, given.out, given.shards, given.mixed_precision)
     calls = [(*shared, order, seed) for seed in given.seeds for order in ORDERS]
     run_all(train_and_score, calls, workers=given.workers, title="severity")
-    print(write_table(given.out, given.shards, given.seeds))
+    print(write_table(given.out, given.shards, given.mixed_precision, given.seeds))
 
 
 def train_and_score(data: Path, out: Path, shards: Path, mixed_precision: str, order: str, seed: int) -> None:
     """One run; nothing when its scores are there."""
     torch.set_num_threads(1)
     folder = out / order / f"seed-{seed}"
-    settings = run_settings(order, seed)
+    settings = run_settings(shards, mixed_precision, order, seed)
     if kept_scores(folder / "scores.json", settings) is not None:
         return
     began = time.monotonic()
@@ -68,8 +73,10 @@ def train_and_score(data: Path, out: Path, shards: Path, mixed_precision: str, o
     keep_scores(folder / "scores.json", settings, tests.score(load_small_network(file)), seconds)
 
 
-def run_settings(order: str, seed: int) -> dict[str, object]:
-    return {"order": order, "seed": seed, "steps": STEPS}
+def run_settings(shards: Path, mixed_precision: str, order: str, seed: int) -> dict[str, object]:
+    """What decides the scores of a run, to be kept beside them."""
+    pairs = identity(PairConfig(shards=(str(shards),)))
+    return {"order": order, "seed": seed, "steps": STEPS, "mixed_precision": mixed_precision, "pairs": pairs}
 
 
 def severities(shards: Path) -> list[float]:
@@ -94,12 +101,10 @@ def batches_of(order: str, shards: Path, seed: int) -> Iterator[dict[str, Tensor
         yield from _batches(_pairs(shards, seed, lambda meta: meta["psnr_to_clean"] >= half))
     elif order == "balanced":
         # Bins of equal width in dB, not of equal number: those would be uniform again.
-        low, high = np.quantile(severities(shards), [0.02, 0.98])
-        edges = [-np.inf, *np.linspace(low, high, 5)[1:-1], np.inf]
-        streams = [
-            _pairs(shards, seed, lambda meta, a=a, b=b: a <= meta["psnr_to_clean"] < b)
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
-        ]
+        found = np.array(severities(shards))
+        edges = [-np.inf, *np.linspace(*np.quantile(found, [0.02, 0.98]), 5)[1:-1], np.inf]
+        bins = [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if ((found >= a) & (found < b)).any()]
+        streams = [_pairs(shards, seed, lambda meta, a=a, b=b: a <= meta["psnr_to_clean"] < b) for a, b in bins]
         yield from _batches(_in_turn(streams))
     else:
         for number, mildest in enumerate((two_thirds, third)):
@@ -129,15 +134,14 @@ def _batches(pairs: Iterable[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
             batch = []
 
 
-def write_table(out: Path, shards: Path, seeds: Sequence[int]) -> str:
+def write_table(out: Path, shards: Path, mixed_precision: str, seeds: Sequence[int]) -> str:
     """table.md, of the runs that are finished."""
     rows = {}
     for order, title in ORDERS.items():
-        files = {seed: out / order / f"seed-{seed}" / "scores.json" for seed in seeds}
-        kept = [scores for seed, file in files.items() if (scores := kept_scores(file, run_settings(order, seed)))]
+        runs = {out / order / f"seed-{seed}": run_settings(shards, mixed_precision, order, seed) for seed in seeds}
+        kept = [scores for run, of in runs.items() if (scores := kept_scores(run / "scores.json", of)) is not None]
         if kept:
-            seconds = sum(run["seconds"] for run in kept) / len(kept)
-            rows[order] = Row(title, [run["pairs"] for run in kept], [run["lr"] for run in kept], seconds)
+            rows[order] = row_of(title, kept)
     found = severities(shards)
     quarters = ", ".join(f"{value:.1f}" for value in np.quantile(found, [0.02, 0.25, 0.5, 0.75, 0.98]))
     text = (

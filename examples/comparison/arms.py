@@ -8,7 +8,7 @@ from comparison.worlds import World
 from degrade.job import resolve_job
 from degrade.plan import SynthSettings
 from degrade.recipe import Recipe
-from degrade.synth import SynthRun
+from degrade.synth import SynthRun, read_manifest
 from upsample.pairs import PairConfig
 
 Kind = Literal["recipe", "learned", "colearned", "both", "truth"]
@@ -47,50 +47,49 @@ ARMS = {
 }
 
 
-def make_shards(
-    world: World, out: Path, *, degrader: str = "none", recipe: str = "", looks: Path | None = None, variants: int = 0
-) -> str:
-    """Pairs of every HR photograph, as `degrade synth` writes them; what is finished already is kept.
+def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
+    """Make the stored pairs of an arm, as `degrade synth` writes them; what is finished already is kept.
 
-    Args:
-        world: whose HR.
-        out: folder of the shards.
-        degrader: shipped name or folder; "none" for the recipe.
-        recipe: name or file; "" for the degrader.
-        looks: LR photographs whose codes the degrader takes; None for its own bank.
-        variants: of every crop; 0 for the comparison's number.
-
-    Returns:
-        ``out`` as text, as `PairConfig` takes it.
-    """
-    settings = SynthSettings(
-        recipe=Recipe.load(recipe).to_dict() if recipe else None,
-        crop_size=HR_CROP,
-        crops_per_image=CROPS_PER_IMAGE,
-        variants=variants or VARIANTS,
-    )
-    job = resolve_job(settings, degrader=degrader, reference_dir=looks)
-    SynthRun.open(world.hr_dir, out, job).run(workers=2)
-    return str(out)
-
-
-def stored_pairs(world: World, name: str, shards: Path, degrader: str) -> PairConfig:
-    """The training pairs of an arm, made when they are not there yet.
+    Not for two processes at once: both would write into one folder.
 
     Args:
         world: whose HR.
         name: of `ARMS`.
         shards: the folder under which shards lie, one folder an arm.
-        degrader: the one that made "ours"; of the arm "colearned", one that has learned beside a student.
+        degrader: shipped name or folder of the one that makes "ours"; of the arm "colearned", one that has learned
+            beside a student.
     """
+    arm = ARMS[name]
+    if arm.kind == "both":
+        for half in ("ours", arm.recipe):
+            make_pairs(world, half, shards, degrader)
+        return
+    if arm.kind == "truth" and world.truth_pairs:
+        return
+    learned = arm.kind in ("learned", "colearned")
+    recipe = "" if learned else arm.recipe or world.truth_recipe
+    settings = SynthSettings(
+        recipe=Recipe.load(recipe).to_dict() if recipe else None,
+        crop_size=HR_CROP,
+        crops_per_image=CROPS_PER_IMAGE,
+        variants=VARIANTS,
+    )
+    looks = world.looks_dir if arm.looks else None
+    job = resolve_job(settings, degrader=degrader if learned else "none", reference_dir=looks)
+    SynthRun.open(world.hr_dir, shards / name, job).run(workers=2)
+
+
+def pairs_of(world: World, name: str, shards: Path) -> PairConfig:
+    """The training pairs of an arm, where `make_pairs` put them; both halves are drawn from alike."""
     arm = ARMS[name]
     if arm.kind == "truth" and world.truth_pairs:
         hr, lr = world.truth_pairs
         return PairConfig(pairs=((str(hr), str(lr)),))
-    if arm.kind == "both":
-        halves = (stored_pairs(world, half, shards, degrader) for half in ("ours", arm.recipe))
-        return PairConfig(shards=tuple(folder for half in halves for folder in half.shards))
-    if arm.kind in ("recipe", "truth"):
-        return PairConfig(shards=(make_shards(world, shards / name, recipe=arm.recipe or world.truth_recipe),))
-    looks = world.looks_dir if arm.looks else None
-    return PairConfig(shards=(make_shards(world, shards / name, degrader=degrader, looks=looks),))
+    names = ("ours", arm.recipe) if arm.kind == "both" else (name,)
+    return PairConfig(shards=tuple(str(shards / each) for each in names))
+
+
+def identity(pairs: PairConfig) -> list[str]:
+    """What the pairs are, whatever their folders are called: the hashes of the settings that made them."""
+    manifests = (read_manifest(Path(folder)) for folder in pairs.shards)
+    return [manifest["settings_hash"] for manifest in manifests if manifest is not None]

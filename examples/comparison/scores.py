@@ -40,6 +40,8 @@ class TestImages:
     def __init__(self, world: World, niqe: Path) -> None:
         hr, lr = world.test_pairs
         pairs, self.left_out = aligned_pairs([(str(hr), str(lr))], scale=SCALE, min_side=16)
+        if not pairs:
+            raise ValueError(f"no pair of {hr} and {lr} can be tested on; the first reason: {self.left_out[0]}")
         self.pairs = [_middles(hr, lr, world.test_side) for hr, lr in pairs]
         images = [] if world.test_lr is None else [read_image(source.read()) for source in list_sources(world.test_lr)]
         self.lr = [image[_middle_of(image, TEST_LR_SIDE)] for image in images]

@@ -36,7 +36,7 @@ def base_student(world: World, out: Path, mixed_precision: str) -> str:
         steps=BASE_STEPS,
         learning_rate=5e-4,
     )
-    return run(config, base, mixed_precision)
+    return train_run(config, base, mixed_precision)
 
 
 def arm_config(base: str, data: PairConfig, *, steps: int, seed: int) -> UpsampleTrainConfig:
@@ -62,7 +62,7 @@ def colearned_config(
     )  # fmt: skip
 
 
-def run(config: UpsampleTrainConfig, out: Path, mixed_precision: str) -> str:
+def train_run(config: UpsampleTrainConfig, out: Path, mixed_precision: str) -> str:
     """Train, or go on with what was stopped; the folder of the student."""
     options = RunOptions(
         mixed_precision=mixed_precision, resume="latest", validate_every=config.steps, checkpoint_every=200,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def against(runs: Sequence[Scores], reference: Sequence[Scores], metric: str) ->
     """Difference to a reference, image by image, after the mean over seeds.
 
     Returns:
-        difference; error, its standard error over images; better, on how many images it is larger; p, of Wilcoxon's
+        difference; error, its standard error over images; larger, on how many images it is above 0; p, of Wilcoxon's
         signed-rank test over images.
     """
     apart = per_image(runs, metric).mean(0) - per_image(reference, metric).mean(0)
@@ -44,7 +45,7 @@ def against(runs: Sequence[Scores], reference: Sequence[Scores], metric: str) ->
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for README."""
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -57,6 +58,12 @@ class Row:
     pairs: list[Scores]
     lr: list[Scores]
     seconds: float = 0.0
+
+
+def row_of(title: str, kept: Sequence[Mapping[str, Any]]) -> Row:
+    """The row of the runs of all seeds, as `kept_scores` gives them."""
+    seconds = sum(run["seconds"] for run in kept) / len(kept)
+    return Row(title, [run["pairs"] for run in kept], [run["lr"] for run in kept if run["lr"]], seconds)
 
 
 def table_of_arms(rows: Mapping[str, Row], *, reference: str, oracle: str) -> str:
@@ -75,25 +82,27 @@ def table_of_arms(rows: Mapping[str, Row], *, reference: str, oracle: str) -> st
     best = mean_and_spread(rows[oracle].pairs, "psnr_y")[0] if oracle in rows else None
     lines = []
     for row in rows.values():
-        cells = [row.title, *(_cell(row.pairs, metric) for metric in TITLES)]
+        cells = [row.title, *(cell(row.pairs, metric, DIGITS[metric]) for metric in TITLES)]
         if with_lr:
-            cells.append(_cell(row.lr, "niqe"))
+            cells.append(cell(row.lr, "niqe", DIGITS["niqe"]))
         cells.append("" if best is None else f"{best - mean_and_spread(row.pairs, 'psnr_y')[0]:.2f}")
         if against_it is not None:
             same = row is against_it
-            cells += ["" if same else _difference(row.pairs, against_it.pairs, m) for m in ("psnr_y", "ssim_y")]
+            cells += [
+                "" if same else difference(row.pairs, against_it.pairs, m, DIGITS[m]) for m in ("psnr_y", "ssim_y")
+            ]
         lines.append([*cells, str(len(row.pairs)), f"{row.seconds:.0f}" if row.seconds else ""])
     return markdown([*header, "seeds", "seconds"], lines)
 
 
-def _cell(runs: Sequence[Scores], metric: str) -> str:
+def cell(runs: Sequence[Scores], metric: str, digits: int) -> str:
+    """Mean, and the spread over seeds when there are several."""
     mean, spread = mean_and_spread(runs, metric)
-    digits = DIGITS[metric]
     return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if len(runs) > 1 else "")
 
 
-def _difference(runs: Sequence[Scores], reference: Sequence[Scores], metric: str) -> str:
+def difference(runs: Sequence[Scores], reference: Sequence[Scores], metric: str, digits: int) -> str:
+    """What `against` finds, in words."""
     apart = against(runs, reference, metric)
     p = "p < 0.001" if apart["p"] < 0.001 else f"p = {apart['p']:.3f}"
-    digits = DIGITS[metric]
     return f"{apart['difference']:+.{digits}f} ± {apart['error']:.{digits}f}, {p}"
