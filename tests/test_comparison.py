@@ -323,7 +323,7 @@ def test_the_camera_world_tests_on_folders_that_nothing_is_trained_on(data: Path
 def test_every_arm_has_its_own_pairs_as_many_as_the_others_and_making_them_again_makes_nothing(
     data: Path, tmp_path: Path, degrader: str, tiny_degrader, small_shards
 ) -> None:
-    from comparison.arms import ARMS, stored_pairs
+    from comparison.arms import ARMS, identity, make_pairs, pairs_of
     from comparison.worlds import camera_world
     from hidden_world import WORLD
 
@@ -331,10 +331,17 @@ def test_every_arm_has_its_own_pairs_as_many_as_the_others_and_making_them_again
     hidden = replace(paired, truth_pairs=(), truth_recipe=str(WORLD))
 
     def all_pairs() -> dict[str, PairConfig]:
-        made = {name: stored_pairs(paired, name, shards, degrader) for name in ARMS}
-        return {**made, "oracle of a recipe": stored_pairs(hidden, "oracle", shards, degrader)}
+        for name in ARMS:
+            make_pairs(paired, name, shards, degrader)
+        make_pairs(hidden, "oracle", shards, degrader)
+        made = {name: pairs_of(paired, name, shards) for name in ARMS}
+        return {**made, "oracle of a recipe": pairs_of(hidden, "oracle", shards)}
 
     made = all_pairs()
+    known = {name: tuple(identity(config)) for name, config in made.items()}
+    assert known["oracle"] == () and known["half"] == known["ours"] + known["real-esrgan"]
+    assert known.pop("colearned") == known["ours"]  # the same degrader with the same looks, here
+    assert len(set(known.values())) == len(known)
     assert made["oracle"] == PairConfig(pairs=((str(paired.truth_pairs[0]), str(paired.truth_pairs[1])),))
     assert made["half"].shards == (str(shards / "ours"), str(shards / "real-esrgan"))
     assert made["oracle of a recipe"].shards == (str(shards / "oracle"),)
@@ -363,11 +370,11 @@ def test_every_arm_has_its_own_pairs_as_many_as_the_others_and_making_them_again
 def test_arms_of_the_same_hr_show_the_same_crops_and_differ_in_their_lr_alone(
     data: Path, tmp_path: Path, degrader: str, small_shards
 ) -> None:
-    from comparison.arms import stored_pairs
+    from comparison.arms import make_pairs
     from comparison.worlds import camera_world
 
     for name in ("bicubic", "ours"):
-        stored_pairs(camera_world(data), name, tmp_path, degrader)
+        make_pairs(camera_world(data), name, tmp_path, degrader)
     one, other = ({pair["key"]: pair for pair in read_pairs(tmp_path / name)} for name in ("bicubic", "ours"))
     assert one.keys() == other.keys() and len({pair["meta"]["source"] for pair in one.values()}) == 3
     assert all(torch.equal(one[key]["hr"], other[key]["hr"]) for key in one)
@@ -375,13 +382,13 @@ def test_arms_of_the_same_hr_show_the_same_crops_and_differ_in_their_lr_alone(
 
 
 def test_pairs_made_of_other_photographs_are_refused(data: Path, tmp_path: Path, small_shards) -> None:
-    from comparison.arms import stored_pairs
+    from comparison.arms import make_pairs
     from comparison.worlds import camera_world
 
     world = camera_world(data)
-    stored_pairs(world, "bicubic", tmp_path / "shards", "none")
+    make_pairs(world, "bicubic", tmp_path / "shards", "none")
     with pytest.raises(ValueError, match="images changed since .* was begun"):
-        stored_pairs(replace(world, hr_dir=world.test_pairs[0]), "bicubic", tmp_path / "shards", "none")
+        make_pairs(replace(world, hr_dir=world.test_pairs[0]), "bicubic", tmp_path / "shards", "none")
 
 
 # The student
@@ -417,12 +424,12 @@ def test_every_row_of_the_ablation_differs_in_what_its_part_says_and_in_nothing_
     data: Path, tmp_path: Path, small_shards
 ) -> None:
     import ablation
-    from comparison.arms import stored_pairs
+    from comparison.arms import pairs_of
     from comparison.student import arm_config, colearned_config
     from comparison.worlds import camera_world
 
     world = camera_world(data)
-    stored = stored_pairs(world, ablation.RECIPE, tmp_path / "shards", "none")
+    stored = pairs_of(world, ablation.RECIPE, tmp_path / "shards")
     configs = {
         name: ablation.row_config(part, world, tmp_path, "start", "tiny-x4", tmp_path / "out", 4)
         for name, part in ablation.ROWS.items()
@@ -462,9 +469,13 @@ def test_every_row_of_the_ablation_differs_in_what_its_part_says_and_in_nothing_
     assert chosen < {str(path) for path in world.real_lr[1].iterdir()}
 
 
-def test_the_table_of_the_ablation_has_the_finished_rows_against_the_full_one(tmp_path: Path) -> None:
+def test_the_table_of_the_ablation_has_the_finished_rows_against_the_full_one(
+    tmp_path: Path, data: Path, degrader: str
+) -> None:
     import ablation
     from comparison.scores import keep_scores
+
+    shared = (data, tmp_path, tmp_path / "camera", degrader, "no")
 
     level = np.random.default_rng(0).uniform(29, 31, (1, 12))
     for name, values in (("all", level), ("none", level - 0.25), ("frozen", level + 0.25)):
@@ -472,19 +483,19 @@ def test_the_table_of_the_ablation_has_the_finished_rows_against_the_full_one(tm
         scores = {"pairs": scores_of(values)[0], "lr": {"0": {"niqe": 5.0}}}
         (tmp_path / name / "seed-0").mkdir(parents=True)
         keep_scores(
-            tmp_path / name / "seed-0" / "scores.json", ablation.run_settings("d", name, 0),
+            tmp_path / name / "seed-0" / "scores.json", ablation.run_settings(shared, name, 0),
             scores if name == "none" else {**scores, "degrader": {"0": judged}}, 60,
         )  # fmt: skip
-    text = ablation.write_table(tmp_path, "d", tuple(ablation.ROWS), [0, 1])
+    text = ablation.write_table(shared, tuple(ablation.ROWS), [0, 1])
     assert (tmp_path / "table.md").read_text() == text
     header, _, full, none, frozen = cells(text.partition("\n\n")[2])
     assert [row[0] for row in (full, none, frozen)] == [ablation.ROWS[name].title for name in ("all", "none", "frozen")]
     over = next(number for number, title in enumerate(header) if title.startswith("PSNR-Y over"))
-    assert full[over] == "" and none[over].startswith("-0.250") and frozen[over].startswith("+0.250")
+    assert full[over] == "" and none[over].startswith("-0.25 ±") and frozen[over].startswith("+0.25 ±")
     kid = header.index("degrader: KID")
-    assert none[kid] == "" and frozen[kid].startswith("0.125") and {row[-2] for row in (full, none, frozen)} == {"1"}
+    assert none[kid] == "" and frozen[kid] == "0.12" and {row[-2] for row in (full, none, frozen)} == {"1"}
     with pytest.raises(ValueError, match="other settings"):
-        ablation.write_table(tmp_path, "another degrader", ["all"], [0])
+        ablation.write_table((*shared[:3], "tiny-x4", "no"), ["all"], [0])
 
 
 def test_the_spread_of_a_degrader_is_that_of_its_draws_and_nothing_when_its_noise_has_collapsed(
@@ -520,7 +531,7 @@ def test_the_ablation_trains_its_rows_judges_their_degraders_and_goes_on_where_i
     assert scores["all"]["degrader"] != scores["frozen"]["degrader"]  # the first has learned
     assert scores["all"]["pairs"] != scores["frozen"]["pairs"] != scores["none"]["pairs"]
     assert (out / "table.md").read_text() in capsys.readouterr().out
-    monkeypatch.setattr(ablation, "run", no_training)
+    monkeypatch.setattr(ablation, "train_run", no_training)
     ablation.main([*arguments, "--rows", "all", "none", "frozen"])
     with pytest.raises(AssertionError, match="trained"):
         ablation.main([*arguments, "--rows", "l1"])
@@ -778,17 +789,17 @@ def test_a_run_whose_scores_are_there_returns_at_once_and_one_with_other_setting
     from comparison.scores import keep_scores
 
     monkeypatch.setattr(deciding, "train_small_network", no_training)
-    file = tmp_path / "small" / "bicubic" / "seed-5" / "scores.json"
-    file.parent.mkdir(parents=True)
-    keep_scores(file, deciding.run_settings("none", "small", "bicubic", 5), {"pairs": {}, "lr": {}}, 1)
+    run = deciding.Run("camera", data, tmp_path, "none", "no", "small", "oracle", 5)
+    run.folder.mkdir(parents=True)
+    file = run.folder / "scores.json"
+    keep_scores(file, run.settings(), {"pairs": {}, "lr": {}}, 1)
     before = file.read_bytes()
-    call = ("camera", data, tmp_path, "none", "no", "small", "bicubic")
-    deciding.train_and_score(*call, 5)
-    assert file.read_bytes() == before and not (tmp_path / "shards").exists()
+    deciding.train_and_score(run)
+    assert file.read_bytes() == before
     with pytest.raises(AssertionError, match="trained"):
-        deciding.train_and_score(*call, 6)
+        deciding.train_and_score(replace(run, seed=6))
     with pytest.raises(ValueError, match="other settings"):
-        deciding.train_and_score("camera", data, tmp_path, "another", "no", "small", "bicubic", 5)
+        deciding.train_and_score(replace(run, mixed_precision="bf16"))
 
 
 def test_the_deciding_table_is_made_from_photographs_to_page_and_goes_on_where_it_stopped(
@@ -813,8 +824,8 @@ def test_the_deciding_table_is_made_from_photographs_to_page_and_goes_on_where_i
     lost = out / "small" / "ours" / "seed-1" / "scores.json"
     before = json.loads(lost.read_text())
     lost.unlink()
-    shortened = deciding.write_tables(out, deciding.TestImages(deciding.camera_world(data), data), degrader,
-                                      ["small"], arms, [0, 1])  # fmt: skip
+    runs = [deciding.Run("camera", data, out, degrader, "no", "small", arm, seed) for seed in (0, 1) for arm in arms]
+    shortened = deciding.write_tables(runs, deciding.TestImages(deciding.camera_world(data), data))
     assert cells(shortened)[-2][0].startswith("ours") and cells(shortened)[-2][header.index("seeds")] == "1"
     train, trained = deciding.train_small_network, []
     monkeypatch.setattr(
@@ -826,27 +837,16 @@ def test_the_deciding_table_is_made_from_photographs_to_page_and_goes_on_where_i
     assert trained == [lost.with_name("small.safetensors")]
     after = json.loads(lost.read_text())
     assert after["pairs"] == before["pairs"] and after["lr"] == before["lr"]
-    with pytest.raises(ValueError, match="other settings"):
-        deciding.main([*arguments, "bicubic", "--seeds", "0", "--degrader", "none"])
+    with pytest.raises(ValueError, match="made with other settings .*degrader_sha256"):
+        deciding.main([*arguments, "ours", "--seeds", "0", "--degrader", "tiny-x4"])
 
 
 def test_the_small_network_learns_from_the_degrader_that_the_student_beside_it_leaves(
     tmp_path: Path, data: Path, degrader: str, deciding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    arguments = [
-        "--data",
-        str(data),
-        "--out",
-        str(out),
-        "--degrader",
-        degrader,
-        "--seeds",
-        "0",
-        "--arms",
-        "ours",
-        "colearned",
-    ]
+    paths = ["--data", str(data), "--out", str(out), "--degrader", degrader]
+    arguments = [*paths, "--seeds", "0", "--arms", "colearned"]
     deciding.main(arguments)
     beside = out / "student" / "colearned" / "seed-0"
     stored, learned = (
@@ -864,10 +864,11 @@ def test_the_small_network_learns_from_the_degrader_that_the_student_beside_it_l
 
 
 def test_arms_in_a_batch_are_those_of_their_folders(data: Path, tmp_path: Path, degrader: str, small_shards) -> None:
-    from comparison.arms import stored_pairs
+    from comparison.arms import make_pairs, pairs_of
     from comparison.worlds import camera_world
 
-    config = stored_pairs(camera_world(data), "half", tmp_path / "shards", degrader)
+    make_pairs(camera_world(data), "half", tmp_path / "shards", degrader)
+    config = pairs_of(camera_world(data), "half", tmp_path / "shards")
     pairs = PairData(config, scale=4, hr_crop=CROP, batch_size=8, seed=0)
     halves = [sum(f"/{name}/" in hr.path for hr, _ in pairs.shards) for name in ("ours", "real-esrgan")]
     assert halves[0] == halves[1] == len(pairs.shards) / 2
