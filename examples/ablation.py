@@ -214,4 +214,7 @@ def write_table(shared: Shared, names: Sequence[str], seeds: Sequence[int]) -> s
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as err:
+        raise SystemExit(f"error: {err}") from None

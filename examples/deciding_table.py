@@ -46,11 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with hr, real_pairs, real_lr and iqa")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--world", choices=["camera", "hidden"], default="camera")
-    parser.add_argument(
-        "--degrader",
-        default="tiny-x4",
-        help="that makes ours (tiny-x4 has seen RealSRSet)",
-    )
+    parser.add_argument("--degrader", default="tiny-x4", help="that makes ours (tiny-x4 has seen RealSRSet)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=tuple(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -192,4 +188,7 @@ def write_tables(runs: Sequence[Run], tests: TestImages) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as err:
+        raise SystemExit(f"error: {err}") from None

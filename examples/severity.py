@@ -153,4 +153,7 @@ def write_table(out: Path, shards: Path, mixed_precision: str, seeds: Sequence[i
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as err:
+        raise SystemExit(f"error: {err}") from None
