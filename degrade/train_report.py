@@ -92,6 +92,8 @@ def _curve(name: str, points: list[tuple[int, float]], width: int = 360, height:
     y = bottom - (bottom - top) * np.clip((values - low) / span, 0, 1)
     line = np.stack([x, y], 1).round().astype(np.int32)
     cv2.polylines(panel, [line], False, (40, 90, 200), 1, cv2.LINE_AA)
+    if len(line) == 1:  # no line to see
+        cv2.circle(panel, line[0].tolist(), 3, (40, 90, 200), -1, cv2.LINE_AA)
     font = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(panel, f"{name}: {values[-1]:.4g}", (left, 22), font, 0.5, (30, 30, 30), 1, cv2.LINE_AA)
     label = f"step {int(steps[-1])}   range {low:.3g} .. {high:.3g}"
