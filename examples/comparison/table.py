@@ -76,7 +76,9 @@ def table_of_arms(rows: Mapping[str, Row], *, reference: str, oracle: str) -> st
     """
     with_lr = any(run for row in rows.values() for run in row.lr)
     against_it = rows.get(reference)
-    header = ["", *TITLES.values(), *(["NIQE, no HR"] if with_lr else []), "PGap, dB"]
+    header = ["", *TITLES.values(), *(["NIQE, no HR"] if with_lr else [])]
+    if oracle in rows:
+        header.append("PGap, dB")
     if against_it is not None:
         header += [f"PSNR-Y over {against_it.title}", "SSIM-Y over it"]
     best = mean_and_spread(rows[oracle].pairs, "psnr_y")[0] if oracle in rows else None
@@ -85,7 +87,8 @@ def table_of_arms(rows: Mapping[str, Row], *, reference: str, oracle: str) -> st
         cells = [row.title, *(cell(row.pairs, metric, DIGITS[metric]) for metric in TITLES)]
         if with_lr:
             cells.append(cell(row.lr, "niqe", DIGITS["niqe"]))
-        cells.append("" if best is None else f"{best - mean_and_spread(row.pairs, 'psnr_y')[0]:.2f}")
+        if best is not None:
+            cells.append(f"{best - mean_and_spread(row.pairs, 'psnr_y')[0]:.2f}")
         if against_it is not None:
             same = row is against_it
             cells += [
