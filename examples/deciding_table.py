@@ -74,9 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for part in (early, late):
         run_all(train_and_score, [(run,) for run in part], workers=given.workers, title="arms")
     print(write_tables(runs, tests))
-    students = {ARMS[name].title: out / "student" / name / f"seed-{given.seeds[0]}" / "student" for name in SHOWN}
-    shown = {title: folder for title, folder in students.items() if folder.exists()}
-    sheet = show_arms(tests, {title: ResidualShiftUpsampler.from_pretrained(shown[title]).eval() for title in shown})
+    first = {run.arm: run for run in runs if run.network == "student" and run.seed == given.seeds[0]}
+    sheet = show_arms(tests, {ARMS[name].title: first[name].student() for name in SHOWN if name in first})
     write_atomic(out / "pictures.png", sheet)
 
 
@@ -107,6 +106,10 @@ class Run:
     def stored(self) -> PairConfig:
         """The stored pairs that it trains on; of co-learning, those that it starts from."""
         return pairs_of(self.world, "ours" if self.arm == "colearned" else self.arm, self.out / "shards")
+
+    def student(self) -> ResidualShiftUpsampler:
+        """The trained student."""
+        return ResidualShiftUpsampler.from_pretrained(self.folder / "student").eval()
 
     def settings(self) -> dict[str, object]:
         """What decides its scores, to be kept beside them."""
@@ -163,7 +166,8 @@ def train_student(run: Run) -> nn.Module:
         config = colearned_config(base, run.stored, run.world, run.degrader, **how)
     else:
         config = arm_config(base, run.stored, **how)
-    return ResidualShiftUpsampler.from_pretrained(train_run(config, run.folder, run.mixed_precision)).eval()
+    train_run(config, run.folder, run.mixed_precision)
+    return run.student()
 
 
 def niqe_file(data: Path) -> Path:
@@ -181,8 +185,16 @@ def write_tables(runs: Sequence[Run], tests: TestImages) -> str:
             kept = [scores for scores in of_arm if scores is not None]
             if kept:
                 rows[name] = row_of(ARMS[name].title, kept)
+        if network == "student":
+            shipped = tests.score(ResidualShiftUpsampler.from_pretrained("tiny-x4").eval())
+            rows["shipped"] = Row("tiny-x4, as shipped", [shipped["pairs"]], [shipped["lr"]] if shipped["lr"] else [])
         table = table_of_arms(rows, reference=REFERENCE, oracle=ORACLE)
         text += f"\n{TITLES[network]}, {STEPS[network]} steps:\n\n{table}"
+    students = [run for run in runs if run.network == "student" and run.seed == runs[0].seed and run.kept()]
+    if students:
+        halves = (f"{ARMS[run.arm].title}: {tests.psnr_at_half_strength(run.student()):.2f}" for run in students)
+        text += "\nPSNR-Y in dB of the first seed, with half of what the student adds to the enlargement: "
+        text += "; ".join(halves) + ".\n"
     write_atomic(runs[0].out / "table.md", text.encode())
     return text
 

@@ -67,6 +67,14 @@ class TestImages:
             }
         return {"pairs": pairs, "lr": {str(i): {"niqe": self.niqe(_run(upscale, lr))} for i, lr in enumerate(self.lr)}}
 
+    def psnr_at_half_strength(self, upscale: Upscale) -> float:
+        """PSNR-Y in dB with half of what a network adds to the enlargement: higher where it is too sure of itself."""
+
+        def half(lr: Tensor) -> Tensor:
+            return (upscale(lr) + bicubic(lr)) / 2
+
+        return sum(psnr_y(_run(half, lr), hr, SCALE) for hr, lr in self.pairs) / len(self.pairs)
+
     def niqe_of_hr(self) -> float:
         """What a perfect SR would have."""
         return sum(self.niqe(hr) for hr, _ in self.pairs) / len(self.pairs)
