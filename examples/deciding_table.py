@@ -13,7 +13,7 @@ again, it goes on where it stopped. It prints table.md, which it writes beside p
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from comparison.processes import run_all
 from comparison.scores import SCALE, TestImages, bicubic, keep_scores, kept_scores
 from comparison.small_network import load_small_network, train_small_network
 from comparison.student import arm_config, base_student, colearned_config, train_run
-from comparison.table import Row, row_of, table_of_arms
+from comparison.table import DIGITS, Row, difference, markdown, row_of, table_of_arms
+from comparison.table import TITLES as METRIC_TITLES
 from comparison.worlds import World, camera_world, hidden_world
 from degrade.shards import write_atomic
 from upsample.model import ResidualShiftUpsampler
@@ -37,6 +38,14 @@ NETWORKS = ("small", "student")
 STEPS = {"small": 1_000, "student": 400}
 TITLES = {"small": "Fixed small network", "student": "Our student"}
 REFERENCE, ORACLE = "real-esrgan", "oracle"
+COMPARED = (
+    ("colearned", "ours"),
+    ("ours", "real-esrgan-light"),
+    ("colearned", "real-esrgan-light"),
+    ("ours", "bicubic"),
+    ("colearned", "bicubic"),
+    ("ours-looks", "oracle"),
+)
 SHOWN = ("bicubic", "real-esrgan", "ours", "colearned", "oracle")
 
 
@@ -75,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_all(train_and_score, [(run,) for run in part], workers=given.workers, title="arms")
     print(write_tables(runs, tests))
     first = {run.arm: run for run in runs if run.network == "student" and run.seed == given.seeds[0]}
-    sheet = show_arms(tests, {ARMS[name].title: first[name].student() for name in SHOWN if name in first})
+    sheet = show_arms(tests, {ARMS[name].title: first[name].trained() for name in SHOWN if name in first})
     write_atomic(out / "pictures.png", sheet)
 
 
@@ -107,8 +116,10 @@ class Run:
         """The stored pairs that it trains on; of co-learning, those that it starts from."""
         return pairs_of(self.world, "ours" if self.arm == "colearned" else self.arm, self.out / "shards")
 
-    def student(self) -> ResidualShiftUpsampler:
-        """The trained student."""
+    def trained(self) -> nn.Module:
+        """The network that it left."""
+        if self.network == "small":
+            return load_small_network(self.folder / "small.safetensors")
         return ResidualShiftUpsampler.from_pretrained(self.folder / "student").eval()
 
     def settings(self) -> dict[str, object]:
@@ -155,7 +166,7 @@ def train_small(run: Run) -> nn.Module:
     pairs = PairData(stored, scale=SCALE, hr_crop=HR_CROP, batch_size=16, seed=run.seed)
     file, precision = run.folder / "small.safetensors", run.mixed_precision
     train_small_network(pairs.__getitem__, file, steps=STEPS["small"], seed=run.seed, mixed_precision=precision)
-    return load_small_network(file)
+    return run.trained()
 
 
 def train_student(run: Run) -> nn.Module:
@@ -167,7 +178,18 @@ def train_student(run: Run) -> nn.Module:
     else:
         config = arm_config(base, run.stored, **how)
     train_run(config, run.folder, run.mixed_precision)
-    return run.student()
+    return run.trained()
+
+
+def table_of_pairs(rows: Mapping[str, Row]) -> str:
+    """What some arms differ in from some others, image by image."""
+    lines = [
+        [f"{rows[one].title} over {rows[other].title}"]
+        + [difference(rows[one].pairs, rows[other].pairs, metric, DIGITS[metric]) for metric in METRIC_TITLES]
+        for one, other in COMPARED
+        if one in rows and other in rows
+    ]
+    return markdown(["", *METRIC_TITLES.values()], lines) if lines else ""
 
 
 def niqe_file(data: Path) -> Path:
@@ -188,12 +210,11 @@ def write_tables(runs: Sequence[Run], tests: TestImages) -> str:
         if network == "student":
             shipped = tests.score(ResidualShiftUpsampler.from_pretrained("tiny-x4").eval())
             rows["shipped"] = Row("tiny-x4, as shipped", [shipped["pairs"]], [shipped["lr"]] if shipped["lr"] else [])
-        table = table_of_arms(rows, reference=REFERENCE, oracle=ORACLE)
-        text += f"\n{TITLES[network]}, {STEPS[network]} steps:\n\n{table}"
-    students = [run for run in runs if run.network == "student" and run.seed == runs[0].seed and run.kept()]
-    if students:
-        halves = (f"{ARMS[run.arm].title}: {tests.psnr_at_half_strength(run.student()):.2f}" for run in students)
-        text += "\nPSNR-Y in dB of the first seed, with half of what the student adds to the enlargement: "
+        text += f"\n{TITLES[network]}, {STEPS[network]} steps:\n\n"
+        text += table_of_arms(rows, reference=REFERENCE, oracle=ORACLE) + "\n" + table_of_pairs(rows)
+        first = [run for run in runs if (run.network, run.seed) == (network, runs[0].seed) and run.arm in rows]
+        halves = (f"{ARMS[run.arm].title}: {tests.psnr_at_half_strength(run.trained()):.2f}" for run in first)
+        text += "\nPSNR-Y in dB of the first seed, with half of what the network adds to the enlargement: "
         text += "; ".join(halves) + ".\n"
     write_atomic(runs[0].out / "table.md", text.encode())
     return text
