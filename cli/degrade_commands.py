@@ -5,7 +5,9 @@ answers at once.
 """
 
 import json
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +78,8 @@ def degradation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @main.command()
 @degradation_options
-@click.option("--out", "-o", "--output", "out", type=_PATH, required=True, metavar="DIR", help="Folder of the shards.")
+@click.option("--out", "-o", "--output", "out", required=True, metavar="DIR|URL",
+              help="Where the shards go: a folder, or an address for fsspec, such as s3://bucket/prefix.")  # fmt: skip
 @click.option("--shard-size", "--number-sample-per-shard", "shard_size", type=click.IntRange(1), default=1000,
               show_default=True, metavar="N", help="Pairs planned in a shard.")  # fmt: skip
 @click.option("--max-shard-mb", type=click.FloatRange(min=0, min_open=True), metavar="MB",
@@ -84,9 +87,21 @@ def degradation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings and the plan, and stop.")
 @click.option("--overwrite", is_flag=True, help="Remove the data set that --out holds, then start.")
 @click.option("--extend", is_flag=True, help="Add images that are new since the data set was begun, as further shards.")
+@click.option("--retry-failed", is_flag=True, help="Make the shards again in which a pair could not be made.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="Processes of this machine, or a Ray cluster (extra 'ray'); the bytes are the same.")  # fmt: skip
+@click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster; 'auto' for the one that runs here.  "
+              "[default: RAY_ADDRESS, else one of this machine alone]")  # fmt: skip
+@click.option("--node-rank", type=click.IntRange(0), metavar="R",
+              help="Without a cluster manager: make every N-th shard, from R on.  [default: as srun or torchrun says]",
+              )  # fmt: skip
+@click.option("--num-nodes", type=click.IntRange(1), metavar="N", help="Nodes that share the work, one command each.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as json.")
 @friendly
-def synth(out: Path, dry_run: bool, overwrite: bool, extend: bool, as_json: bool, **options: Any) -> None:
+def synth(
+    out: str, dry_run: bool, overwrite: bool, extend: bool, retry_failed: bool, engine: str, address: str | None,
+    node_rank: int | None, num_nodes: int | None, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
     """HR photographs in, WebDataset shards of LR-HR pairs out.
 
     Run the same command again to go on with a data set that was interrupted: finished shards are kept. Images that
@@ -96,19 +111,35 @@ def synth(out: Path, dry_run: bool, overwrite: bool, extend: bool, as_json: bool
       degrade synth --hr-dir photos --out shards
       degrade synth --hr-dir photos --out shards --variants 2 --preset real-esrgan --mix 0.3
       degrade synth --hr-dir photos --out shards --reference-dir my_camera
+      degrade synth --hr-dir /nfs/photos --out s3://bucket/shards --engine ray --address auto
+      srun --nodes 8 degrade synth --hr-dir /nfs/photos --out /nfs/shards
     """  # noqa: D301 - click's mark for a block not to be rewrapped
-    from degrade.preview import shard_preview
+    from contextlib import ExitStack
+
+    from degrade.ray_engine import RayCluster
     from degrade.synth import SynthRun
 
     if overwrite and extend:
         raise click.UsageError("--overwrite and --extend contradict each other; give one of them")
-    workers = options.pop("workers")
-    run = SynthRun.open(options.pop("hr_dir"), out, _job(options), overwrite=overwrite, extend=extend)
-    if dry_run:
-        click.echo(json.dumps(run.describe(), indent=2))
-        return
-    stats = run.run(workers=_worker_count(workers), progress=sys.stderr.isatty())
-    shard_preview(out, out / "preview.png")
+    if address and engine != "ray":
+        raise click.UsageError("--address is of a Ray cluster; give --engine ray too")
+    share = _share(engine, node_rank, num_nodes)
+    if overwrite and share.count > 1:
+        raise click.UsageError("--overwrite would remove what other nodes make; give another --out, or one node")
+    workers, hr_dir = options.pop("workers"), options.pop("hr_dir")
+    with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+        cluster = stack.enter_context(RayCluster(address)) if engine == "ray" and not dry_run else None
+        job = _job(options, elsewhere=engine == "ray")
+        kinds = {"overwrite": overwrite, "extend": extend, "dry_run": dry_run}
+        run = stack.enter_context(SynthRun.open(hr_dir, out, job, share=share, **kinds))
+        if dry_run:
+            click.echo(json.dumps(run.describe(), indent=2))
+            return
+        if cluster is None:
+            workers = _worker_count(workers)
+        stats = run.run(workers=workers, cluster=cluster, retry_failed=retry_failed, progress=sys.stderr.isatty())
+    place = out.rstrip("/")
     if as_json:
         click.echo(json.dumps(stats, indent=2, sort_keys=True))
     else:
@@ -117,12 +148,14 @@ def synth(out: Path, dry_run: bool, overwrite: bool, extend: bool, as_json: bool
             f"this run: {stats['pairs_made_now']} pairs in {stats['seconds']:.1f} s, "
             f"{stats['hr_megapixels_per_second']:.2f} HR megapixels/s"
         )
+        if stats["shards_missing"]:
+            click.echo(f"{stats['shards_missing']} shards are not there yet: those of other nodes")
         if stats["pairs"]:
-            click.echo(f"look at {out / 'preview.png'}")
+            click.echo(f"look at {place}/preview.png")
         if stats["skipped"]:
             click.echo(f"{stats['skipped']} nearly flat crops were skipped (--keep-flat keeps them)")
         if stats["failures"]:
-            click.echo(f"{stats['failures']} images or crops could not be used; {out / 'failures.jsonl'} says why")
+            click.echo(f"{stats['failures']} images or crops could not be used; {place}/failures.jsonl says why")
     if stats["failures"]:
         sys.exit(COMPLETED_WITH_FAILURES)
 
@@ -349,8 +382,11 @@ def evaluate(out: Path, pairs: tuple[Path, Path] | None, reference_dir: Path | N
     click.echo(f"look at {out / 'report.html'}")
 
 
-def _job(options: dict[str, Any]) -> Any:
-    """The options of `degradation_options` (and perhaps shard size) as a job for `degrade.synth`."""
+def _job(options: dict[str, Any], *, elsewhere: bool = False) -> Any:
+    """The options of `degradation_options` (and perhaps shard size) as a job for `degrade.synth`.
+
+    A job for machines ``elsewhere`` may name a device that is not here.
+    """
     from degrade.job import resolve_job
     from degrade.plan import SynthSettings, shard_size_for
     from degrade.recipe import Recipe
@@ -365,7 +401,8 @@ def _job(options: dict[str, Any]) -> Any:
     max_shard_mb = options.pop("max_shard_mb", None)
     if options["crop_size"] is None:
         options["crop_size"] = 256 // options["scale"] * options["scale"]
-    options["device"] = chosen_device(options["device"])
+    if options["device"] == "auto" or not elsewhere:
+        options["device"] = chosen_device(options["device"])
     if options["device"] == "cpu":
         options["batch_size"] = 0  # one at a time, so that the bytes do not depend on it
     settings = SynthSettings(recipe=recipe.to_dict() if recipe else None, **options)
@@ -376,7 +413,23 @@ def _job(options: dict[str, Any]) -> Any:
     return resolve_job(settings, degrader=degrader, reference_dir=reference_dir)
 
 
-def _worker_count(workers: int | None) -> int:
-    import os
+def _share(engine: str, node_rank: int | None, num_nodes: int | None) -> Any:
+    """Which shards are this node's: by options, else by what srun or torchrun said."""
+    from degrade.share import Share
 
+    if (node_rank is None) != (num_nodes is None):
+        raise click.UsageError("--node-rank and --num-nodes go together; give both")
+    if engine == "ray":
+        if num_nodes is not None:
+            raise click.UsageError("--engine ray deals out the shards itself; leave out --node-rank and --num-nodes")
+        return Share()
+    if node_rank is not None and num_nodes is not None:
+        return Share(node_rank, num_nodes)
+    share = Share.from_environment(os.environ)
+    if share.count > 1:
+        click.echo(f"node {share.rank} of {share.count} ({share.said_by})", err=True)
+    return share
+
+
+def _worker_count(workers: int | None) -> int:
     return min(8, os.cpu_count() or 1) if workers is None else workers

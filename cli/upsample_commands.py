@@ -105,7 +105,7 @@ def run(
         f"{summary['hr_megapixels_per_second']:.2f} HR megapixels/s"
     )
     if report is not None:
-        from degrade.shards import write_atomic
+        from degrade.store import write_atomic
 
         write_atomic(report, json.dumps(summary, indent=2).encode())
     if summary["failures"]:
@@ -184,7 +184,7 @@ def evaluate(out: Path | None, sr_dir: Path, hr_dir: Path, **options: Any) -> No
         click.echo(f"left out: {line}", err=True)
     click.echo(f"{len(report['images'])} images; {report['protocol']['psnr_y, ssim_y']}")
     if out is not None:
-        from degrade.shards import write_atomic
+        from degrade.store import write_atomic
 
         write_atomic(out, json.dumps(report, indent=2).encode())
         click.echo(str(out))

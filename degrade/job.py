@@ -34,11 +34,18 @@ class Job:
     codes: list[list[float]] | None
 
     def mix(self) -> DegradationMix:
-        """Load the degrader and build the mix."""
+        """Load the degrader and build the mix, on the CPU.
+
+        Raises:
+            ValueError: the weights are not those that the settings name, or do not fit them.
+        """
         settings = self.settings
-        degrader = (
-            RealisticDegrader.from_pretrained(self.degrader).eval().to(settings.device) if self.degrader else None
-        )
+        degrader = RealisticDegrader.from_pretrained(self.degrader).eval() if self.degrader else None
+        if degrader and fingerprint(degrader) != settings.degrader_sha256:
+            raise ValueError(
+                f"the weights of {self.degrader} are not those that this run began with "
+                f"({fingerprint(degrader)[:12]}, not {settings.degrader_sha256[:12]}); install the same ones everywhere"
+            )
         recipe = Recipe.from_dict(settings.recipe) if settings.recipe is not None else None
         codes = None if self.codes is None else torch.tensor(self.codes)
         return DegradationMix(
@@ -67,6 +74,8 @@ def resolve_job(settings: SynthSettings, *, degrader: str, reference_dir: Path |
     codes = None if reference_dir is None else reference_codes(model, reference_dir)
     codes_sha256 = "" if codes is None else hashlib.sha256(json.dumps(codes).encode()).hexdigest()
     name = Path(degrader).resolve().name if os.path.isdir(degrader) else degrader
+    if os.path.isdir(degrader):
+        degrader = os.path.abspath(degrader)  # workers have working folders of their own
     settings = replace(settings, degrader=name, degrader_sha256=fingerprint(model), codes_sha256=codes_sha256)
     job = Job(settings, degrader, codes)
     job.mix()  # says now, in one sentence, what does not fit

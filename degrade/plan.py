@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -107,68 +107,92 @@ class Unit:
 
     Attributes:
         shard: its number.
-        source: index into the plan's sources.
+        planned: the image.
+        source: where it is now.
         slots: (key number, crop index, variant) of each pair.
     """
 
     shard: int
-    source: int
+    planned: PlannedSource
+    source: Source
     slots: tuple[tuple[int, int, int], ...]
 
 
-def plan_sources(
-    sources: list[Source], settings: SynthSettings, part: int = 0
-) -> tuple[list[PlannedSource], list[dict[str, str]]]:
-    """Look at the header of every image and decide what to take from it.
+def examine(source: Source, settings: SynthSettings, part: int = 0) -> PlannedSource | str:
+    """Look at the header of an image and decide what to take from it.
 
     Returns:
-        The images in the order of the shards (shuffled by the seed), and for each image left out its name and why.
+        What the plan needs to know, or why the image is left out.
     """
-    planned, left_out = [], []
-    for source in sources:
-        try:
-            info = probe_image(source.head())
-            height, width = reduced_size(info.height, info.width, settings.max_hr_side)
-            if info.height * info.width > settings.max_pixels:
-                raise ImageError(f"{info.width}x{info.height} is more than {settings.max_pixels} pixels (--max-pixels)")
-            smallest = max(settings.min_side, settings.crop_size, settings.scale)
-            if min(height, width) < smallest:
-                raise ImageError(f"{width}x{height} is smaller than {smallest} (--crop-size, --min-side)")
-        except (ImageError, OSError) as err:
-            left_out.append({"source": source.name, "reason": failure_reason(err)})
-            continue
-        crops = _count_crops(height, width, settings)
-        planned.append(PlannedSource(source.name, source.bytes_len, height, width, crops, part))
-    # Neighbours in a folder are alike; shards should not be. The order depends on names and seed alone.
-    planned.sort(key=lambda source: _digest(settings.seed, "order", source.name))
-    return planned, left_out
+    try:
+        info = probe_image(source.head())
+        height, width = reduced_size(info.height, info.width, settings.max_hr_side)
+        if info.height * info.width > settings.max_pixels:
+            raise ImageError(f"{info.width}x{info.height} is more than {settings.max_pixels} pixels (--max-pixels)")
+        smallest = max(settings.min_side, settings.crop_size, settings.scale)
+        if min(height, width) < smallest:
+            raise ImageError(f"{width}x{height} is smaller than {smallest} (--crop-size, --min-side)")
+    except (ImageError, OSError) as err:
+        return failure_reason(err)
+    return PlannedSource(source.name, source.bytes_len, height, width, _count_crops(height, width, settings), part)
 
 
-def plan_units(planned: list[PlannedSource], settings: SynthSettings, max_pairs: int = 16) -> Iterator[Unit]:
+def order_of(name: str, seed: int) -> bytes:
+    """Where an image stands in a plan: neighbours in a folder are alike, shards should not be.
+
+    The order depends on names and seed alone.
+    """
+    return bytes.fromhex(_digest(seed, "order", name))
+
+
+def plan_units(
+    images: Iterable[tuple[PlannedSource, Source]],
+    settings: SynthSettings,
+    wanted: Container[int] | None = None,
+    max_pairs: int = 16,
+) -> Iterator[Unit]:
     """Deal the pairs out to shards and pieces of work, in order; every part starts a new shard.
 
     Args:
-        planned: the images.
+        images: of the plan, in its order, and where each is now.
         settings: for variants and shard size.
+        wanted: the shards whose units are asked for; None = all.
         max_pairs: in one unit, which bounds the memory of a worker; the bytes do not depend on it.
     """
-    key = shard = in_shard = 0
-    part = planned[0].part if planned else 0
-    for index, source in enumerate(planned):
-        if source.part != part:
-            part, shard, in_shard = source.part, shard + bool(in_shard), 0
-        slots: list[tuple[int, int, int]] = []
-        for crop in range(source.crops):
-            for variant in range(settings.variants):
-                slots.append((key, crop, variant))
-                key, in_shard = key + 1, in_shard + 1
-                if in_shard == settings.shard_size or len(slots) == max_pairs:
-                    yield Unit(shard, index, tuple(slots))
-                    slots = []
-                if in_shard == settings.shard_size:
-                    shard, in_shard = shard + 1, 0
-        if slots:
-            yield Unit(shard, index, tuple(slots))
+    first_key = first_shard = in_part = part = 0
+    for planned, source in images:
+        if planned.part != part:
+            first_shard += shards_of(in_part, settings)
+            in_part, part = 0, planned.part
+        pairs = planned.crops * settings.variants
+        at = 0
+        while at < pairs:
+            shard, place = divmod(in_part + at, settings.shard_size)
+            end = min(pairs, at + max_pairs, at + settings.shard_size - place)
+            if wanted is None or first_shard + shard in wanted:
+                slots = tuple((first_key + i, *divmod(i, settings.variants)) for i in range(at, end))
+                yield Unit(first_shard + shard, planned, source, slots)
+            at = end
+        first_key += pairs
+        in_part += pairs
+
+
+def shards_of(pairs: int, settings: SynthSettings) -> int:
+    """How many shards a part of a plan fills."""
+    return -(-pairs // settings.shard_size)
+
+
+def pairs_of_shards(parts: Iterable[int], settings: SynthSettings) -> list[int]:
+    """How many pairs are planned in each shard.
+
+    Args:
+        parts: pairs of each part of the plan.
+        settings: for the shard size.
+    """
+    sizes: list[int] = []
+    for pairs in parts:
+        sizes += [min(settings.shard_size, pairs - at) for at in range(0, pairs, settings.shard_size)]
+    return sizes
 
 
 def pair_seed(settings_hash: str, seed: int, name: str, crop: int, variant: int) -> int:

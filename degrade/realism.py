@@ -41,8 +41,8 @@ from degrade.realism_sets import (
 )
 from degrade.realism_tables import report_markdown
 from degrade.realism_unpaired import Figures, compare_sets
-from degrade.shards import write_atomic
 from degrade.sources import list_sources
+from degrade.store import write_atomic
 from degrade.unet import STRIDE
 
 # Distances that are 0 between equal sets, whose ratio to Real-ESRGAN's says how much nearer ours is.

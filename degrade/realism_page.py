@@ -17,7 +17,7 @@ from degrade.realism_charts import LABELS, histogram, legend, principal_axes, sc
 from degrade.realism_sets import CropSets
 from degrade.realism_style import CSS, SCRIPT
 from degrade.realism_tables import number, table_html, tables_of
-from degrade.shards import write_atomic
+from degrade.store import write_atomic
 
 HISTOGRAMS = {
     "noise_sigma": "Noise, grey levels",

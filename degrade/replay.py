@@ -11,11 +11,11 @@ from degrade.contact_sheet import contact_sheet
 from degrade.crops import to_tensor
 from degrade.degrader import RealisticDegrader
 from degrade.images import encode_image, read_image
+from degrade.manifest import read_manifest
 from degrade.mix import DegradationMix, fingerprint
 from degrade.recipe import Recipe
 from degrade.sample_meta import SampleMeta
-from degrade.shards import write_atomic
-from degrade.synth import read_manifest
+from degrade.store import write_atomic
 from degrade.tars import HR_ROLES, LR_ROLES, shard_paths, split_member, tar_members
 
 

@@ -8,19 +8,20 @@ makes webdataset stop.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from degrade.sample_meta import SampleMeta
+from degrade.store import Store, one_sentence, open_store
 from degrade.tars import ShardError
 
 __all__ = [
@@ -28,14 +29,16 @@ __all__ = [
     "SampleMeta",
     "ShardError",
     "ShardMarker",
+    "finished_shards",
     "read_marker",
     "remove_stale",
     "sample_key",
     "shard_is_done",
     "shard_name",
-    "write_atomic",
     "write_indexes",
 ]
+
+MARKER_READERS = 16  # threads: in an object store a small file is mostly waiting
 
 _END_OF_TAR = bytes(1024)
 
@@ -48,6 +51,11 @@ class ShardMarker:
     tar_bytes: int
     sha256: str
     failures: list[dict[str, object]]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a pair could not be made, other than by intention."""
+        return any(not failure.get("skipped") for failure in self.failures)
 
 
 def sample_key(slot: int) -> str:
@@ -72,15 +80,20 @@ class PairShardWriter:
     The tar grows under a hidden name of its own, so a second writer of the same shard (a task retried while the first
     is not quite dead) does no harm: both write the same bytes. When the block raises, the hidden file is removed.
 
+    Args:
+        out: a folder, an address that fsspec opens, or a store.
+        index: number of the shard.
+
     Raises:
         ShardError: the disk is full or not writable.
         ValueError: keys that do not grow, or are not nine digits.
     """
 
-    def __init__(self, out_dir: Path | str, index: int) -> None:
-        self.out_dir = Path(out_dir)
+    def __init__(self, out: Path | str | Store, index: int) -> None:
+        self.store = open_store(out)
         self.index = index
-        self._temporary = _temporary_name(self._path(".tar"))
+        self._tar, self._marker = f"{shard_name(index)}.tar", f"{shard_name(index)}.json"
+        self._growing = Path()
         self._file: BinaryIO | None = None
         self._sha256 = hashlib.sha256()
         self._count = 0
@@ -89,9 +102,9 @@ class PairShardWriter:
         self._failures: list[dict[str, object]] = []
 
     def __enter__(self) -> "PairShardWriter":
-        with _one_sentence(self._path(".tar")):
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._temporary, "wb")  # noqa: SIM115  # closed in __exit__
+        with self._one_sentence():
+            self._growing = self.store.growing(self._tar)
+            self._file = open(self._growing, "wb")  # noqa: SIM115  # closed in __exit__
         return self
 
     def write(self, key: str, hr: bytes, lr: bytes, meta: SampleMeta, hr_ext: str = "png", lr_ext: str = "png") -> None:
@@ -108,7 +121,7 @@ class PairShardWriter:
         if not re.fullmatch(r"\d{9}", key) or key <= self._last_key:
             raise ValueError(f"key {key!r} after {self._last_key!r}: pass sample_key(slot) with growing slots")
         self._last_key = key
-        with _one_sentence(self._path(".tar")):
+        with self._one_sentence():
             self._append(f"{key}.hr.{hr_ext}", hr)
             self._append(f"{key}.json", meta.to_json())
             self._append(f"{key}.lr.{lr_ext}", lr)
@@ -126,12 +139,12 @@ class PairShardWriter:
         assert self._file is not None
         try:
             if kind is None:
-                with _one_sentence(self._path(".tar")):
+                with self._one_sentence():
                     self._finish(self._file)
         finally:
             with contextlib.suppress(OSError):  # a full disk fails again on close; the first error is the one to show
                 self._file.close()
-            self._temporary.unlink(missing_ok=True)
+            self._growing.unlink(missing_ok=True)
 
     def _finish(self, file: BinaryIO) -> None:
         self._emit(_END_OF_TAR)
@@ -139,20 +152,19 @@ class PairShardWriter:
         file.flush()
         os.fsync(file.fileno())
         file.close()
-        self._path(".json").unlink(missing_ok=True)  # an older marker must not vouch for the new tar
+        self.store.remove(self._marker)  # an older marker must not vouch for the new tar
         if self._count:
-            os.replace(self._temporary, self._path(".tar"))
+            self.store.publish(self._growing, self._tar)
         else:
-            self._path(".tar").unlink(missing_ok=True)
-        _sync_folder(self.out_dir)
+            self.store.remove(self._tar)
         marker = {
             "bytes": self._bytes if self._count else 0,
             "count": self._count,
             "failures": self._failures,
             "sha256": self._sha256.hexdigest() if self._count else "",
-            "tar": self._path(".tar").name if self._count else "",
+            "tar": self._tar if self._count else "",
         }
-        write_atomic(self._path(".json"), _json_line(marker))
+        self.store.write(self._marker, _json_line(marker))
 
     def _append(self, name: str, data: bytes) -> None:
         header = tarfile.TarInfo(name)  # its defaults are fixed: mtime 0, user and group 0, mode 644
@@ -165,52 +177,63 @@ class PairShardWriter:
         self._sha256.update(data)
         self._bytes += len(data)
 
-    def _path(self, suffix: str) -> Path:
-        return self.out_dir / f"{shard_name(self.index)}{suffix}"
+    def _one_sentence(self) -> contextlib.AbstractContextManager[None]:
+        return one_sentence(self.store.place(self._tar))
 
 
-def read_marker(out_dir: Path | str, index: int) -> ShardMarker | None:
+def read_marker(out: Path | str | Store, index: int) -> ShardMarker | None:
     """Read the done marker of a shard; None when there is none, or none that can be read."""
     try:
-        marker = json.loads((Path(out_dir) / f"{shard_name(index)}.json").read_bytes())
-        return ShardMarker(int(marker["count"]), int(marker["bytes"]), str(marker["sha256"]), list(marker["failures"]))
+        marker = json.loads(open_store(out).read(f"{shard_name(index)}.json"))
+        failures = [dict(failure) for failure in marker["failures"]]
+        return ShardMarker(int(marker["count"]), int(marker["bytes"]), str(marker["sha256"]), failures)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def shard_is_done(out_dir: Path | str, index: int) -> bool:
-    """Tell whether a shard is finished: its marker is there, and its tar has the size that the marker says."""
-    marker = read_marker(out_dir, index)
-    return marker is not None and _tar_fits(out_dir, index, marker)
+def shard_is_done(out: Path | str | Store, index: int, *, retry_failed: bool = False) -> bool:
+    """Tell whether a shard is finished: its marker is there, and its tar has the size that the marker says.
+
+    Args:
+        out: a folder, an address that fsspec opens, or a store.
+        index: number of the shard.
+        retry_failed: a shard in which a pair could not be made is not finished.
+    """
+    marker = _finished(open_store(out), index)
+    return marker is not None and not (retry_failed and marker.failed)
 
 
-def _tar_fits(out_dir: Path | str, index: int, marker: ShardMarker) -> bool:
-    tar = Path(out_dir) / f"{shard_name(index)}.tar"
-    return marker.count == 0 or (tar.is_file() and tar.stat().st_size == marker.tar_bytes)
+def _finished(store: Store, index: int) -> ShardMarker | None:
+    marker = read_marker(store, index)
+    fits = marker and (marker.count == 0 or store.size(f"{shard_name(index)}.tar") == marker.tar_bytes)
+    return marker if fits else None
 
 
-def remove_stale(out_dir: Path | str, indexes: Iterable[int] | None = None) -> list[Path]:
+def remove_stale(out: Path | str | Store, indexes: Iterable[int] | None = None) -> list[str]:
     """Remove hidden temporary files that a killed run left behind; nothing else is touched.
 
     Args:
-        out_dir: folder of the shards.
+        out: a folder, an address that fsspec opens, or a store.
         indexes: only those of these shards; pass a node's own when several nodes write to one folder. None: all.
 
     Returns:
-        What was removed.
+        Names of what was removed.
     """
-    stems = None if indexes is None else {shard_name(index) for index in indexes}
-    removed = []
-    for path in sorted(Path(out_dir).glob(".*.tmp")):
-        ours = re.fullmatch(r"\.([\w-]+)\.\w+\.[0-9a-f]{12}\.tmp", path.name)
-        if ours and (stems is None or ours[1] in stems):
-            path.unlink(missing_ok=True)
-            removed.append(path)
-    return removed
+    return open_store(out).remove_stale(None if indexes is None else {shard_name(index) for index in indexes})
+
+
+def finished_shards(out: Path | str | Store) -> Iterator[tuple[int, ShardMarker]]:
+    """The finished shards of a data set and their markers, in order."""
+    store = open_store(out)
+    indexes = sorted(int(found[1]) for name in store.names() if (found := re.fullmatch(r"pairs-(\d{6,})\.json", name)))
+    with ThreadPoolExecutor(MARKER_READERS) as pool:
+        for index, marker in zip(indexes, pool.map(lambda index: _finished(store, index), indexes), strict=True):
+            if marker:
+                yield index, marker
 
 
 def write_indexes(
-    out_dir: Path | str,
+    out: Path | str | Store,
     *,
     summary: Mapping[str, object] | None = None,
     planning_failures: Iterable[Mapping[str, object]] = (),
@@ -220,7 +243,7 @@ def write_indexes(
     ``_info.json`` for timm (split ``train``), ``shardindex.json`` for wids, ``stats.json`` and ``failures.jsonl``.
 
     Args:
-        out_dir: folder of the shards.
+        out: a folder, an address that fsspec opens, or a store.
         summary: numbers of the run to keep in ``stats.json`` beside the counts.
         planning_failures: images that never got into a shard, each with its ``reason``. Failures marked ``skipped`` are
             listed but counted apart: leaving them out was intended.
@@ -231,90 +254,50 @@ def write_indexes(
     Raises:
         ShardError: the disk is full or not writable.
     """
-    out_dir = Path(out_dir)
-    indexes = sorted(int(m[1]) for path in out_dir.iterdir() if (m := re.fullmatch(r"pairs-(\d{6,})\.json", path.name)))
-    markers = {i: marker for i in indexes if (marker := read_marker(out_dir, i)) and _tar_fits(out_dir, i, marker)}
-    full = {f"{shard_name(index)}.tar": marker for index, marker in markers.items() if marker.count}
-    failures = [dict(failure) for failure in planning_failures]
-    failures += [failure for marker in markers.values() for failure in marker.failures]
-    pairs = sum(marker.count for marker in full.values())
+    store = open_store(out)
+    shard_list: list[dict[str, object]] = []
+    lengths: list[int] = []
+    shards = tar_bytes = failures = skipped = 0
+    with store.create("failures.jsonl") as file:  # line by line: of a million images many may fail
+
+        def record(failure: Mapping[str, object]) -> None:
+            nonlocal failures, skipped
+            skipped += bool(failure.get("skipped"))
+            failures += not failure.get("skipped")
+            file.write(_json_line(failure) + b"\n")
+
+        for failure in planning_failures:
+            record(dict(failure))
+        for index, marker in finished_shards(store):
+            shards += 1
+            tar_bytes += marker.tar_bytes
+            if marker.count:
+                lengths.append(marker.count)
+                name, size = f"{shard_name(index)}.tar", marker.tar_bytes
+                shard_list.append({"url": name, "nsamples": marker.count, "filesize": size, "sha256": marker.sha256})
+            for failure in marker.failures:
+                record(failure)
     split = {
         "name": "train",
-        "num_samples": pairs,
-        "filenames": list(full),
-        "shard_lengths": [marker.count for marker in full.values()],
+        "num_samples": sum(lengths),
+        "filenames": [shard["url"] for shard in shard_list],
+        "shard_lengths": lengths,
         "alt_label": "scale",  # timm wants an integer label of every sample
     }
-    shard_list = [
-        {"url": name, "nsamples": marker.count, "filesize": marker.tar_bytes, "sha256": marker.sha256}
-        for name, marker in full.items()
-    ]
     stats: dict[str, object] = {
         **(summary or {}),
-        "pairs": pairs,
-        "shards": len(full),
-        "empty_shards": len(markers) - len(full),
-        "bytes": sum(marker.tar_bytes for marker in full.values()),
-        "failures": sum(not failure.get("skipped") for failure in failures),
-        "skipped": sum(bool(failure.get("skipped")) for failure in failures),
+        "pairs": sum(lengths),
+        "shards": len(lengths),
+        "empty_shards": shards - len(lengths),
+        "bytes": tar_bytes,
+        "failures": failures,
+        "skipped": skipped,
     }
-    for name, content in (
-        ("_info.json", _json_page({"splits": {"train": split}})),
-        (
-            "shardindex.json",
-            _json_page({"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shard_list}),
-        ),
-        ("stats.json", _json_page(stats)),
-        ("failures.jsonl", b"".join(_json_line(failure) + b"\n" for failure in failures)),
-    ):
-        write_atomic(out_dir / name, content)
+    wids = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shard_list}
+    store.write("_info.json", _json_page({"splits": {"train": split}}))
+    store.write("shardindex.json", _json_page(wids))
+    store.write("stats.json", _json_page(stats))
     return stats
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is either wholly there, safe from a power cut, or not at all.
-
-    Raises:
-        ShardError: the disk is full or not writable.
-    """
-    temporary = _temporary_name(path)
-    with _one_sentence(path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; some network file systems cannot, and say so."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _one_sentence(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, ShardError):
-            raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        trouble = f"disk full at {path}" if full else f"cannot write {path} ({error.strerror or error})"
-        remedy = "free space" if full else "repair that"
-        raise ShardError(f"{trouble}: {remedy} and run the same command again, finished shards are kept") from error
 
 
 def _json_line(content: object) -> bytes:

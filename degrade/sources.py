@@ -4,13 +4,15 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from degrade.images import IMAGE_SUFFIXES
-from degrade.tars import HR_ROLES, LR_ROLES, ShardError, shard_paths, split_member, tar_members
+from degrade.tars import HR_ROLES, LR_ROLES, ShardError, TarMember, shard_paths, split_member, tar_members
+
+HEAD_BYTES = 32_768  # holds nearly every header: one read, which matters where reads are slow
 
 _SUFFIX = "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
 # "a/b.png", and after it BasicSR's "(480,480,3) 1" or its ", lq.png", or a comment
@@ -39,18 +41,20 @@ class Source:
         """Return the encoded image.
 
         Raises:
-            OSError: the file is missing, not readable, or shorter than when it was listed.
+            OSError: the file is missing, not readable, or has another size than when it was listed.
         """
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             data = file.read(self.bytes_len)
-        if len(data) != self.bytes_len:
-            raise OSError(f"{self.name} has become shorter since it was listed; start again")
+            grown = self.offset == 0 and file.read(1)  # in a tar, what follows is another member
+        if len(data) != self.bytes_len or grown:
+            raise OSError(f"{self.name} has become {'longer' if grown else 'shorter'} since it was listed; start again")
         return data
 
     def head(self) -> BinaryIO:
         """Open the encoded image for reading its header only; `probe_image` takes it, and closes it."""
-        return io.BufferedReader(_Stretch(open(self.path, "rb"), self.offset, self.bytes_len))  # noqa: SIM115
+        stretch = _Stretch(open(self.path, "rb"), self.offset, self.bytes_len)  # noqa: SIM115
+        return io.BufferedReader(stretch, HEAD_BYTES)
 
 
 class PairListing(NamedTuple):
@@ -61,7 +65,23 @@ class PairListing(NamedTuple):
 
 
 def list_sources(path: str | Path) -> list[Source]:
-    r"""List HR images, sorted by name; hidden files are left out.
+    """List HR images, sorted by name.
+
+    Args:
+        path: see `iter_sources`, which goes through more images than fit into memory.
+
+    Raises:
+        ValueError: nothing is there, or two images have the same name.
+    """
+    sources = sorted(set(iter_sources(path)), key=lambda source: source.name)
+    for one, other in zip(sources, sources[1:], strict=False):
+        if one.name == other.name:
+            raise two_alike(one.name, one.path, other.path)
+    return sources
+
+
+def iter_sources(path: str | Path) -> Iterator[Source]:
+    r"""Go through HR images, in no order and without holding them; hidden files are left out.
 
     Bytes of a file name that are no UTF-8 become ``\xe9`` in `Source.name`: Python would carry them as lone surrogates,
     which stop Arrow, and with it Hugging Face ``datasets``, and crash OpenCV's text.
@@ -76,8 +96,11 @@ def list_sources(path: str | Path) -> list[Source]:
             - a text file with an image per line, relative to its folder (or to the folder above, where BasicSR keeps
               its ``meta_info``), or absolute. ``#`` begins a comment; of ``gt.png, lq.png`` the first is taken.
 
+    Yields:
+        The images; a line that a list repeats comes twice.
+
     Raises:
-        ValueError: nothing is there, or two images have the same name.
+        ValueError: nothing is there, or, at the end, images and tars were mixed.
     """
     path = Path(path)
     if path.is_dir():
@@ -85,19 +108,22 @@ def list_sources(path: str | Path) -> list[Source]:
     elif path.suffix.lower() == ".tar":
         sources = _in_tars(shard_paths(path))
     elif path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-        sources = [Source(path.name, _size(str(path)), str(path))]
+        sources = iter([Source(path.name, _size(str(path)), str(path))])
     elif path.is_file():
         sources = _in_list(path)
     else:
         raise ValueError(f"{path} does not exist; pass a folder of images, a text list, or WebDataset tars")
-    if not sources:
+    found = False
+    for source in sources:
+        found = True
+        yield source if source.name.isascii() else replace(source, name=_text(source.name))
+    if not found:
         raise ValueError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); pass a folder that does")
-    sources = [replace(source, name=_text(source.name)) for source in sources]
-    sources.sort(key=lambda source: source.name)
-    for one, other in zip(sources, sources[1:], strict=False):
-        if one.name == other.name:
-            raise ValueError(f"two images are called {one.name}, in {one.path} and {other.path}; rename one")
-    return sources
+
+
+def two_alike(name: str, one: str, other: str) -> ValueError:
+    """The error about two images of one name."""
+    return ValueError(f"two images are called {name}, in {one} and {other}; rename one")
 
 
 def list_pairs(hr_dir: str | Path, lr_dir: str | Path) -> PairListing:
@@ -125,86 +151,125 @@ def list_pairs(hr_dir: str | Path, lr_dir: str | Path) -> PairListing:
     return PairListing(sorted(pairs, key=lambda pair: pair[0].name), lost)
 
 
-def _in_folder(folder: Path) -> list[Source]:
-    sources, tars = [], []
-    seen: set[str] = set()  # a link to a folder above would list everything again and again
-    for place, subfolders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for file in files:
-            suffix = os.path.splitext(file)[1].lower()
-            if file.startswith("."):
-                continue
-            if suffix in IMAGE_SUFFIXES:
-                path = os.path.join(place, file)
-                sources.append(Source(Path(path).relative_to(folder).as_posix(), _size(path), path))
-            elif suffix == ".tar":
-                tars.append(os.path.join(place, file))
-    if tars:
-        sources = [source for source in sources if source.name != "preview.png"]  # `synth` leaves one beside its shards
-    if sources and tars:
-        raise ValueError(f"{folder} holds images and tars ({Path(tars[0]).name}); name the tars or move one kind away")
-    return _in_tars(sorted(tars)) if tars else sources
-
-
-def _in_tars(tars: Iterable[str]) -> list[Source]:
-    marked: list[Source] = []
-    plain: list[Source] = []
-    for tar in tars:
+def _in_folder(folder: Path) -> Iterator[Source]:
+    top = os.path.join(folder, "")
+    tars: list[str] = []
+    preview = None  # `synth` leaves one beside its shards
+    found = ""
+    seen: set[tuple[int, int]] = set()  # a link to a folder above would list everything again and again
+    pending = [str(folder)]
+    while pending:
+        place = pending.pop()
         try:
-            members = tar_members(tar)
-        except ShardError as error:
-            raise ValueError(str(error)) from error
-        for member in members:
-            _, role, extension = split_member(member.name)
-            if f".{extension}" not in IMAGE_SUFFIXES or role in LR_ROLES:
+            status = os.stat(place)
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            source = Source(f"{os.path.basename(tar)}/{member.name}", member.size, tar, member.offset)
-            (marked if role in HR_ROLES else plain).append(source)
-    return marked or plain
+            seen.add((status.st_dev, status.st_ino))
+            entries = os.scandir(place)
+        except OSError as error:
+            raise ValueError(
+                f"folder {error.filename} cannot be listed ({error.strerror}); repair that or move it away"
+            ) from error
+        subfolders = []
+        with entries:
+            for entry in entries:
+                suffix = os.path.splitext(entry.name)[1].lower()
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    subfolders.append(entry.path)
+                elif suffix == ".tar":
+                    tars.append(entry.path)
+                elif suffix in IMAGE_SUFFIXES:
+                    source = Source(entry.path.removeprefix(top).replace(os.sep, "/"), _size(entry), entry.path)
+                    if source.name == "preview.png":
+                        preview = source
+                        continue
+                    found = source.name
+                    yield source
+        # in the order of their names: which of two links to one folder comes first decides what its images are called
+        pending += sorted(subfolders, reverse=True)
+        if tars and found:
+            names = f"{os.path.basename(tars[0])}, {found}"
+            raise ValueError(f"{folder} holds images and tars ({names}); name the tars or move one kind away")
+    if tars:
+        yield from _in_tars(sorted(tars))
+    elif preview:
+        yield preview
 
 
-def _in_list(file: Path) -> list[Source]:
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no text; pass a folder of images, a text list in UTF-8, or tars") from error
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        if line and not line.startswith("#"):
-            match = _LIST_LINE.fullmatch(line)
-            if not match:
-                raise ValueError(f"line {number} of {file}, {line!r}, names no image; write one image path per line")
-            entries.append(match[1])
-    if not entries:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself: `_size` takes it for an image that is not there
+
+
+def _in_tars(tars: Iterable[str]) -> Iterator[Source]:
+    tars = list(tars)
+    members = ((tar, member, *split_member(member.name)[1:]) for tar in tars for member in _members(tar))
+    marked = any(role in HR_ROLES and f".{extension}" in IMAGE_SUFFIXES for *_, role, extension in members)
+    for tar in tars:
+        for member in _members(tar):
+            _, role, extension = split_member(member.name)
+            if f".{extension}" in IMAGE_SUFFIXES and (role in HR_ROLES if marked else role not in LR_ROLES):
+                yield Source(f"{os.path.basename(tar)}/{member.name}", member.size, tar, member.offset)
+
+
+def _members(tar: str) -> list[TarMember]:
+    try:
+        return tar_members(tar)
+    except ShardError as error:
+        raise ValueError(str(error)) from error
+
+
+def _in_list(file: Path) -> Iterator[Source]:
+    first = next(_entries(file), None)
+    if first is None:
         raise ValueError(f"{file} lists no images; write one image path per line")
-    root = next((root for root in (file.parent, file.parent.parent) if (root / entries[0]).exists()), file.parent)
-    paths = sorted({os.path.normpath(root / entry) for entry in entries})
-    if not any(map(os.path.exists, paths)):
-        raise ValueError(
-            f"none of the {len(paths)} images of {file} exists below {root}; put the list beside its images"
-        )
+    folder = file.absolute().parent
+    root = next((root for root in (folder, folder.parent) if (root / first).exists()), folder)
     top = os.path.normpath(root)
-    if not all(path.startswith(top + os.sep) for path in paths):
-        top = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return [Source(Path(path).relative_to(top).as_posix(), _size(path), path) for path in paths]
+    above, there = "", False  # a first pass: names must not change with the lines that follow
+    count = 0
+    for entry in _entries(file):
+        count += 1
+        path = os.path.normpath(root / entry)
+        above = os.path.commonpath([above, os.path.dirname(path)]) if above else os.path.dirname(path)
+        there = there or os.path.exists(path)
+    if not there:
+        raise ValueError(f"none of the {count} images of {file} exists below {root}; put the list beside its images")
+    if not (above + os.sep).startswith(top + os.sep):
+        top = above
+    for entry in _entries(file):
+        path = os.path.normpath(root / entry)
+        yield Source(Path(path).relative_to(top).as_posix(), _size(path), path)
 
 
-def _refuse(error: OSError) -> None:
-    raise ValueError(f"folder {error.filename} cannot be listed ({error.strerror}); repair that or move it away")
+def _entries(file: Path) -> Iterator[str]:
+    """The image paths that a list names, line by line."""
+    with open(file, encoding="utf-8") as lines:
+        try:
+            for number, text in enumerate(lines, start=1):
+                line = text.strip()
+                if line and not line.startswith("#"):
+                    match = _LIST_LINE.fullmatch(line)
+                    if not match:
+                        raise ValueError(
+                            f"line {number} of {file}, {line[:200]!r}, names no image; write one image path per line"
+                        )
+                    yield match[1]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is no text; pass a folder of images, a text list in UTF-8, or tars") from error
 
 
 def _text(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _size(path: str) -> int:
+def _size(file: "str | os.DirEntry[str]") -> int:
     try:
-        return os.stat(path).st_size
+        return os.stat(file).st_size
     except OSError:
         return 0  # a dangling link or a gap in a list: reading it will say so, and the run goes on
 

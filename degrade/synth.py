@@ -1,273 +1,281 @@
-"""Synthesis of a data set: plan, then crop, degrade and encode in worker processes, then shards.
+"""Synthesis of a data set: plan, then crop, degrade and encode, in processes here or on a Ray cluster, then shards.
 
     SynthRun.open      makes or checks the plan, against the settings and the manifest
-    SynthRun.run       the loop: units of work out, encoded pairs in, shard after shard
+    SynthRun.run       the loop: shards that are not finished are made, by `workers` or by `ray_engine`
 
-Each pair depends on its own seed alone. The parent writes the shards in the order of the plan and keeps only a few
-units in flight, so that memory does not grow with the number of pairs.
+Each pair depends on its own seed alone, and a shard on the plan alone. Memory does not grow with the number of images:
+the plan lies on a disk, and only a few pieces of work are in flight.
 """
 
-import hashlib
-import json
 import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
+from degrade.catalog import Catalog
 from degrade.job import Job
-from degrade.plan import PlannedSource, SynthSettings, Unit, plan_sources, plan_units
-from degrade.shards import PairShardWriter, remove_stale, shard_is_done, write_atomic, write_indexes
-from degrade.sources import Source, list_sources
-from degrade.unit_maker import Made
-from degrade.workers import unit_results
+from degrade.manifest import (
+    check_settings,
+    data_files,
+    read_manifest,
+    read_plan,
+    remove_data_set,
+    write_manifest,
+)
+from degrade.plan import Unit, pairs_of_shards, plan_units
+from degrade.preview import shard_preview
+from degrade.ray_engine import RayCluster
+from degrade.shards import MARKER_READERS, remove_stale, shard_is_done, write_indexes
+from degrade.share import Share
+from degrade.sources import iter_sources
+from degrade.store import DiskStore, Store, open_store
+from degrade.workers import local_shards
 
-MANIFEST, PLAN = "manifest.json", "plan.jsonl"
-FORMAT = 1
+PREVIEW = "preview.png"
 
 
 class SynthRun:
-    """A data set being made in a folder.
+    """A data set being made; close it, or use it in a ``with`` block.
 
     Attributes:
-        out: the folder.
+        store: where it is written.
         job: settings and model.
-        planned: the images of the plan, in the order of the shards.
-        sources: where to read them, by name; images of earlier parts may be gone.
-        left_out: images that the plan does not use, with the reason.
-        replaces: whether `run` first removes the data set that ``out`` holds.
+        catalog: the plan.
+        share: which shards are made by this process.
+        hr_dir: where the images are.
     """
 
     def __init__(
-        self,
-        out: Path,
-        job: Job,
-        planned: list[PlannedSource],
-        sources: dict[str, Source],
-        left_out: list[dict[str, str]],
-        replaces: bool = False,
+        self, store: Store, job: Job, catalog: Catalog, *, share: Share, hr_dir: Path, held: ExitStack | None = None
     ) -> None:
-        self.out, self.job, self.planned, self.sources, self.left_out = out, job, planned, sources, left_out
-        self.replaces = replaces
+        self.store, self.job, self.catalog, self.share, self.hr_dir = store, job, catalog, share, hr_dir
+        self._held = held or ExitStack()
+
+    def __enter__(self) -> "SynthRun":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write to the store, and remove temporary files."""
+        self._held.close()
 
     @classmethod
-    def open(cls, hr_dir: Path, out: Path, job: Job, *, overwrite: bool = False, extend: bool = False) -> "SynthRun":
-        """Plan the data set, or take up the one that ``out`` holds; nothing is written or removed yet.
+    def open(
+        cls,
+        hr_dir: Path,
+        out: Path | str | Store,
+        job: Job,
+        *,
+        share: Share | None = None,
+        overwrite: bool = False,
+        extend: bool = False,
+        dry_run: bool = False,
+    ) -> "SynthRun":
+        """Plan the data set, or take up the one that ``out`` holds, and keep other runs away from it.
 
         Args:
             hr_dir: where HR images are: a folder, a list, or shards.
-            out: the folder of the data set; made when missing.
+            out: a folder, made when missing, or an address that fsspec opens.
             job: settings and model.
-            overwrite: let `run` remove the data set that ``out`` holds.
+            share: of the shards; None for all.
+            overwrite: remove the data set that ``out`` holds.
             extend: add images that the plan does not know yet, as further shards.
+            dry_run: write and remove nothing; only `describe` can follow.
 
         Raises:
             ValueError: settings or images differ from those of the data set in ``out``, no image is usable, or what
                 ``out`` holds is not ours.
+            ClaimedError: another run writes to it.
+            ShardError: the disk is full or not writable.
         """
         _check_places(hr_dir, out)
-        listed = list_sources(hr_dir)
-        manifest = read_manifest(out)
-        if manifest is None and _data_files(out):
-            raise ValueError(f"{out} holds shards but no {MANIFEST}; choose another --out, or move them away")
-        if manifest is None or overwrite:
-            planned, left_out = plan_sources(listed, job.settings)
-        else:
-            _check_settings(manifest["settings"], job.settings, out)
-            planned, left_out = _same_or_extended(_read_plan(out), listed, job.settings, out, extend)
-        if not planned:
-            first = f"; {left_out[0]['source']}: {left_out[0]['reason']}" if left_out else ""
-            raise ValueError(f"none of the {len(listed)} images in {hr_dir} is usable{first}")
-        sources = {source.name: source for source in listed}
-        return cls(out, job, planned, sources, left_out, replaces=manifest is not None and overwrite)
+        store, share, hr_dir = open_store(out), share or Share(), hr_dir.absolute()
+        with ExitStack() as held:
+            planning = ExitStack()
+            if not dry_run:
+                held.enter_context(store.claim(f"run-{share.rank}-of-{share.count}"))
+                _refuse_other_shares(store, share)
+                # one node plans, the others wait for it, and read what it has written
+                held.enter_context(planning).enter_context(store.claim("plan", wait=True))
+            manifest = read_manifest(store)
+            if manifest is None and data_files(store):
+                raise ValueError(f"{store} holds shards but no manifest.json; choose another --out, or move them away")
+            afresh = manifest is None or overwrite
+            planned = () if manifest is None or overwrite else read_plan(store, manifest["plan_sha256"])
+            if manifest is not None and not overwrite:
+                check_settings(manifest["settings"], job.settings, store)
+            catalog = held.enter_context(Catalog(iter_sources(hr_dir), planned))
+            added = catalog.plan_new(job.settings, part=catalog.last_part() + 1)
+            if not afresh:
+                _refuse_changes(catalog, added, store, extend)
+            if not catalog.count("planned"):
+                first = next(catalog.left_out(), None)
+                why = f"; {first['source']}: {first['reason']}" if first else ""
+                raise ValueError(f"none of the {catalog.count('listed')} images in {hr_dir} is usable{why}")
+            if not dry_run:
+                if overwrite:
+                    remove_data_set(store)
+                if afresh or added:
+                    write_manifest(store, job, catalog.plan_lines())
+                planning.close()
+            return cls(store, job, catalog, share=share, hr_dir=hr_dir, held=held.pop_all())
 
-    def units(self) -> Iterator[Unit]:
-        """The whole plan; made on the fly, since it may be millions."""
-        return plan_units(self.planned, self.job.settings)
+    def units(self, wanted: set[int] | None = None) -> Iterator[Unit]:
+        """The plan as pieces of work; made on the fly, since it may be millions.
+
+        Args:
+            wanted: the shards that are asked for; None = all.
+        """
+        return plan_units(self.catalog.images(), self.job.settings, wanted)
 
     def describe(self) -> dict[str, Any]:
         """The resolved settings and the size of the plan, for a dry run."""
-        pairs_of = self._pairs_of_shards()
+        sizes = self._pairs_of_shards()
         return {
             "settings": asdict(self.job.settings),
             "settings_hash": self.job.settings.hash(),
-            "images": len(self.planned),
-            "images_left_out": self.left_out,
-            "pairs": pairs_of.total(),
-            "shards": len(pairs_of),
+            "images": self.catalog.count("planned"),
+            "images_left_out": list(self.catalog.left_out()),
+            "pairs": sum(sizes),
+            "shards": len(sizes),
         }
 
-    def run(self, *, workers: int, progress: bool = True) -> dict[str, Any]:
-        """Make every shard that is not finished yet.
+    def run(
+        self,
+        *,
+        workers: int | None,
+        cluster: RayCluster | None = None,
+        retry_failed: bool = False,
+        progress: bool = True,
+    ) -> dict[str, Any]:
+        """Make every shard of this share that is not finished yet.
 
         Args:
-            workers: processes; 0 works in this one.
+            workers: processes; 0 works in this one. On a cluster None takes all of it.
+            cluster: work there.
+            retry_failed: make those shards again in which a pair could not be made.
             progress: show a bar.
 
         Returns:
             The content of stats.json (counts, bytes, failures), and the pairs, seconds and speed of this run.
 
         Raises:
-            ShardError: the disk is full or not writable, or a worker died.
+            ShardError: the disk is full or not writable, or workers died.
         """
         began = time.monotonic()
-        if self.replaces:
-            remove_data_set(self.out)
-            self.replaces = False
-        self.out.mkdir(parents=True, exist_ok=True)
-        self._write_manifest()
-        remove_stale(self.out)
-        pairs_of = self._pairs_of_shards()
-        missing = {shard for shard in pairs_of if not shard_is_done(self.out, shard)}
-        total, todo = pairs_of.total(), sum(pairs_of[shard] for shard in missing)
+        sizes = self._pairs_of_shards()
+        ours = [shard for shard in range(len(sizes)) if shard in self.share]
+        missing = self._missing(ours, retry_failed)
+        remove_stale(self.store, None if self.share.count == 1 else missing)
+        if cluster is None:
+            made = local_shards(self.store, self.job, self.units(missing), workers or 0)
+        else:
+            units, count = self.units(missing), len(missing)
+            made = cluster.shards(self.store, self.job, units, count=count, workers=workers, hr_dir=self.hr_dir)
+        total, todo = sum(sizes[shard] for shard in ours), sum(sizes[shard] for shard in missing)
         pixels = pairs = 0
+        shards_on: Counter[str] = Counter()
         bar = tqdm(total=total, initial=total - todo, unit="pair", smoothing=0.1, disable=None if progress else True)
-        with bar, unit_results(self.job, self._units_of(missing), self.planned, self.sources, workers) as results:
-            for shard, units in groupby(self._units_of(missing), key=lambda unit: unit.shard):
-                with PairShardWriter(self.out, shard) as writer:
-                    for unit in units:
-                        made = next(results)
-                        self._write(writer, made)
-                        pairs += len(made.pairs)
-                        pixels += sum(pair.meta.crop_height * pair.meta.crop_width for pair in made.pairs)
-                        bar.update(len(unit.slots))
-                        bar.set_postfix_str(f"{pixels / 1e6 / (time.monotonic() - began):.2f} HR MP/s", refresh=False)
+        with bar, ExitStack() as stack:
+            stack.callback(made.close)
+            for piece in made:
+                pairs += piece.pairs
+                pixels += piece.pixels
+                bar.update(piece.slots)
+                where = ""
+                if piece.host:
+                    shards_on[piece.host] += 1
+                    where = f", {len(shards_on)} nodes"
+                rate = pixels / 1e6 / (time.monotonic() - began)
+                bar.set_postfix_str(f"{rate:.2f} HR MP/s{where}", refresh=False)
         seconds = time.monotonic() - began
-        summary = {
-            "settings_hash": self.job.settings.hash(),
-            "planned_pairs": total,
-            "images": len(self.planned),
-            "images_left_out": len(self.left_out),
-        }
-        stats = write_indexes(self.out, summary=summary, planning_failures=self.left_out)
+        stats = self._write_indexes(sum(sizes))
         speed = {
             "pairs_made_now": pairs,
             "seconds": round(seconds, 2),
             "hr_megapixels_per_second": round(pixels / 1e6 / max(seconds, 1e-9), 3),
+            "shards_missing": len(sizes) - int(stats["shards"]) - int(stats["empty_shards"]),
         }
-        return {**stats, **speed}
+        return {**stats, **speed, **({"shards_made_on": dict(shards_on)} if shards_on else {})}
 
-    def _pairs_of_shards(self) -> Counter[int]:
-        pairs_of: Counter[int] = Counter()
-        for unit in self.units():
-            pairs_of[unit.shard] += len(unit.slots)
-        return pairs_of
+    def _missing(self, shards: list[int], retry_failed: bool) -> set[int]:
+        """The shards that are not finished; in an object store each look is mostly waiting, hence threads."""
+        there = {name for name in data_files(self.store) if name.endswith(".json")}
+        with ThreadPoolExecutor(MARKER_READERS) as pool:
+            done = pool.map(
+                lambda shard: (
+                    f"pairs-{shard:06d}.json" in there and shard_is_done(self.store, shard, retry_failed=retry_failed)
+                ),
+                shards,
+            )
+            return {shard for shard, is_done in zip(shards, done, strict=True) if not is_done}
 
-    def _units_of(self, shards: set[int]) -> Iterator[Unit]:
-        return (unit for unit in self.units() if unit.shard in shards)
-
-    def _write(self, writer: PairShardWriter, made: Made) -> None:
-        extensions = {"hr_ext": self.job.settings.hr_ext, "lr_ext": self.job.settings.lr_ext}
-        for pair in made.pairs:
-            writer.write(pair.meta.key, pair.hr, pair.lr, pair.meta, **extensions)
-        for failure in made.failures:
-            writer.fail(failure)
-
-    def _write_manifest(self) -> None:
-        settings = self.job.settings
-        plan = "".join(json.dumps(asdict(source), sort_keys=True) + "\n" for source in self.planned)
-        manifest = {
-            "format": FORMAT,
-            "settings": asdict(settings),
-            "settings_hash": settings.hash(),
-            "plan_sha256": hashlib.sha256(plan.encode()).hexdigest(),
-            "reference_codes": self.job.codes,
-            "versions": {name: version(name) for name in ("realistic-degrader", "torch", "opencv-python", "pillow")},
+    def _write_indexes(self, planned_pairs: int) -> dict[str, Any]:
+        """What is beside the shards; the last node to finish sees all of them, hence the claim."""
+        summary = {
+            "settings_hash": self.job.settings.hash(),
+            "planned_pairs": planned_pairs,
+            "images": self.catalog.count("planned"),
+            "images_left_out": self.catalog.count("left_out"),
         }
-        write_atomic(self.out / PLAN, plan.encode())
-        write_atomic(self.out / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+        with self.store.claim("indexes", wait=True):
+            stats = write_indexes(self.store, summary=summary, planning_failures=self.catalog.left_out())
+            shard_preview(self.store, PREVIEW)
+        return stats
+
+    def _pairs_of_shards(self) -> list[int]:
+        return pairs_of_shards(self.catalog.pairs_of_parts(self.job.settings.variants), self.job.settings)
 
 
-def read_manifest(out: Path) -> dict[str, Any] | None:
-    """The manifest of a data set; None where there is none.
+def _refuse_other_shares(store: Store, share: Share) -> None:
+    """Nodes that count themselves otherwise would make the same shards as this one."""
+    for name in store.names():
+        found = re.fullmatch(r"\.(run-\d+-of-(\d+))\.\w+", name)
+        if found and int(found[2]) != share.count:
+            with store.claim(found[1]):  # free when its owner died
+                pass
+
+
+def _refuse_changes(catalog: Catalog, added: int, store: Store, extend: bool) -> None:
+    """A data set goes on with the images that it was begun with.
 
     Raises:
-        ValueError: there is one that is not ours.
+        ValueError: with what is new, gone or changed.
     """
-    try:
-        manifest = json.loads((out / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        manifest = None
-    if isinstance(manifest, dict) and manifest.get("format") == FORMAT and isinstance(manifest.get("settings"), dict):
-        return manifest
-    raise ValueError(f"{out / MANIFEST} is not a manifest of `degrade synth`; choose another --out, or move it away")
+    if changed := catalog.changed():
+        raise ValueError(
+            f"{len(changed)} images changed since {store} was begun, {changed[0]} first; "
+            "put them back, use another --out, or --overwrite"
+        )
+    gone = catalog.gone()
+    if (added or gone) and not extend:
+        first = catalog.newest() if added else gone[0]
+        raise ValueError(
+            f"the images are not those that {store} was begun with: {added} new, {len(gone)} gone "
+            f"({first} first); --extend adds new ones as further shards"
+        )
 
 
-def remove_data_set(out: Path) -> None:
-    """Remove what `synth` wrote to ``out`` and nothing else; the manifest last, so that this can be taken up too."""
-    names = ("_info.json", "shardindex.json", "stats.json", "failures.jsonl", "preview.png", PLAN, MANIFEST)
-    for path in [*_data_files(out), *(out / name for name in names)]:
-        path.unlink(missing_ok=True)
-    remove_stale(out)
-
-
-def _data_files(out: Path) -> list[Path]:
-    """Shards and done markers, the marker before its tar."""
-    return [path for path in sorted(out.glob("pairs-*")) if re.fullmatch(r"pairs-\d{6,}\.(json|tar)", path.name)]
-
-
-def _check_places(hr_dir: Path, out: Path) -> None:
-    for place in (out, *out.parents):
+def _check_places(hr_dir: Path, out: Path | str | Store) -> None:
+    store = open_store(out)
+    if not isinstance(store, DiskStore):
+        return
+    for place in (store.folder, *store.folder.parents):
         if place.exists() and not place.is_dir():
             raise ValueError(f"--out {out} cannot be a folder, since {place} is a file; give another")
-    if hr_dir.is_dir() and out.resolve().is_relative_to(hr_dir.resolve()):
+    if hr_dir.is_dir() and store.folder.resolve().is_relative_to(hr_dir.resolve()):
         raise ValueError(
             f"--out {out} lies inside --hr-dir {hr_dir}, whose images would then include ours; give a folder beside it"
         )
-
-
-def _check_settings(before: dict[str, Any], settings: SynthSettings, out: Path) -> None:
-    now = json.loads(json.dumps(asdict(settings)))
-    differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-    if differing:
-        told = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(now.get(name))}" for name in differing)
-        raise ValueError(
-            f"{out} holds a data set made with other settings ({told}); "
-            "use those, another --out, or --overwrite to remove it first"
-        )
-
-
-def _read_plan(out: Path) -> list[PlannedSource]:
-    try:
-        planned = [PlannedSource(**json.loads(line)) for line in (out / PLAN).read_text().splitlines()]
-    except (OSError, ValueError, TypeError):
-        planned = []
-    if not planned:
-        raise ValueError(f"{out / PLAN} is missing or damaged; put it back, use another --out, or --overwrite")
-    return planned
-
-
-def _same_or_extended(
-    planned: list[PlannedSource], listed: list[Source], settings: SynthSettings, out: Path, extend: bool
-) -> tuple[list[PlannedSource], list[dict[str, str]]]:
-    """The plan of the data set, checked against the images there are now, and what it leaves out."""
-    now = {source.name: source for source in listed}
-    known = {source.name: source.bytes_len for source in planned}
-    changed = [name for name, size in known.items() if name in now and now[name].bytes_len != size]
-    if changed:
-        raise ValueError(
-            f"{len(changed)} images changed since {out} was begun, {changed[0]} first; "
-            "put them back, use another --out, or --overwrite"
-        )
-    unknown = [source for source in listed if source.name not in known]
-    new, left_out = plan_sources(unknown, settings, part=planned[-1].part + 1)
-    gone = [name for name in known if name not in now]
-    if (new or gone) and not extend:
-        raise ValueError(
-            f"the images are not those that {out} was begun with: {len(new)} new, {len(gone)} gone "
-            f"({(new[0].name if new else gone[0])} first); --extend adds new ones as further shards"
-        )
-    return planned + new, left_out
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:40]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"

@@ -4,7 +4,7 @@ import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from braceexpand import braceexpand
 
@@ -37,15 +37,21 @@ def split_member(name: str) -> tuple[str, str, str]:
     return f"{folder}/{stem}" if folder else stem, parts[-2], parts[-1]
 
 
-def tar_members(path: Path | str) -> list[TarMember]:
+def tar_members(path: Path | str, file: BinaryIO | None = None) -> list[TarMember]:
     """List the regular files of an uncompressed tar, without hidden ones and webdataset's ``__meta__`` ones.
+
+    Args:
+        path: of the tar.
+        file: the tar opened, where it does not lie on a disk; ``path`` is its name for people then.
 
     Raises:
         ShardError: the file is missing, truncated or not a tar.
     """
     try:
-        size = os.path.getsize(path)
-        with tarfile.open(path, "r:") as tar:
+        size = file.seek(0, os.SEEK_END) if file else os.path.getsize(path)
+        if file:
+            file.seek(0)
+        with tarfile.open(None if file else path, "r:", fileobj=file) as tar:
             members = [TarMember(m.name, m.offset_data, m.size) for m in tar if m.isreg()]
     except (OSError, tarfile.TarError) as error:
         raise ShardError(f"{path} is not a readable tar ({error}); make it again or remove it") from error

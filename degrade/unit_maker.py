@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from degrade.crops import reduce_by, shrink_to, to_tensor
 from degrade.images import ImageError, crop_positions, encode_image, is_flat, read_image
 from degrade.job import Job
-from degrade.plan import PlannedSource, Unit, crop_seed, failure_reason, pair_seed
+from degrade.plan import PlannedSource, SynthSettings, Unit, crop_seed, failure_reason, pair_seed
 from degrade.sample_meta import SampleMeta
-from degrade.shards import sample_key
+from degrade.shards import PairShardWriter, sample_key
 from degrade.sources import Source
 
 FLAT = "nearly flat crop, skipped (--keep-flat keeps it)"
@@ -31,11 +32,35 @@ class MadePair(NamedTuple):
     lr: bytes
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Some work that is done: planned pairs, pairs that were made of these, their HR pixels, and where."""
+
+    slots: int = 0
+    pairs: int = 0
+    pixels: int = 0
+    host: str = ""
+
+    def __add__(self, other: "Progress") -> "Progress":
+        return Progress(
+            self.slots + other.slots, self.pairs + other.pairs, self.pixels + other.pixels, self.host or other.host
+        )
+
+
 class Made(NamedTuple):
     """What a unit gave: pairs, and a failure for every key without one."""
 
     pairs: list[MadePair]
     failures: list[dict[str, object]]
+
+    def write(self, writer: PairShardWriter, settings: SynthSettings) -> Progress:
+        """Put all of it into the shard."""
+        for pair in self.pairs:
+            writer.write(pair.meta.key, pair.hr, pair.lr, pair.meta, hr_ext=settings.hr_ext, lr_ext=settings.lr_ext)
+        for failure in self.failures:
+            writer.fail(failure)
+        pixels = sum(pair.meta.crop_height * pair.meta.crop_width for pair in self.pairs)
+        return Progress(len(self.pairs) + len(self.failures), len(self.pairs), pixels)
 
 
 class UnitMaker:
@@ -48,13 +73,14 @@ class UnitMaker:
     def __init__(self, job: Job) -> None:
         self.job, self.settings = job, job.settings
         self.settings_hash = job.settings.hash()
-        self.mix = job.mix()
+        self.mix = job.mix().to(job.settings.device)
         # Consecutive units are often of one image: decode it, and choose where to crop, once.
         self._decoded = lru_cache(1)(self._decode)
         self._corners = lru_cache(1)(self._choose_corners)
 
-    def make(self, unit: Unit, planned: PlannedSource, source: Source) -> Made:
+    def make(self, unit: Unit) -> Made:
         """All pairs of a unit; an image that turns out unusable gives failures, never an exception."""
+        planned, source = unit.planned, unit.source
         keys = [sample_key(slot) for slot, _, _ in unit.slots]
         decoded = self._decoded(source, planned)
         if isinstance(decoded, str):

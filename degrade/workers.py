@@ -1,66 +1,72 @@
-"""Units of work out to processes and their results back, in order, a few ahead and no more."""
+"""The shards of a plan made on this machine: units of work out to processes, their results back, and into tars."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import groupby
 from multiprocessing import connection
 
 import cv2
 import torch
 
 from degrade.job import Job
-from degrade.plan import PlannedSource, Unit
-from degrade.sources import Source
+from degrade.plan import Unit
+from degrade.shards import PairShardWriter
+from degrade.store import Store
 from degrade.tars import ShardError
-from degrade.unit_maker import Made, UnitMaker
+from degrade.unit_maker import Made, Progress, UnitMaker
 
 IN_FLIGHT_PER_WORKER = 3
 
 
-@contextmanager
-def unit_results(
-    job: Job, todo: Iterable[Unit], planned: Sequence[PlannedSource], sources: Mapping[str, Source], workers: int
-) -> Iterator[Iterator[Made]]:
-    """Results of the units in their order, made here (``workers`` 0) or by processes.
+def local_shards(store: Store, job: Job, units: Iterator[Unit], workers: int) -> Generator[Progress]:
+    """Make shards on this machine; this process writes them, in the order of the plan.
 
     Args:
+        store: where they are written.
         job: settings and model.
-        todo: units, taken as they are needed.
-        planned: what their ``source`` counts through.
-        sources: where to read images, by name; a missing one gives failures.
-        workers: processes.
+        units: of the shards that are to be made, in order; taken as they are needed.
+        workers: processes; 0 works in this one.
+
+    Yields:
+        What was done, unit by unit.
 
     Raises:
-        ShardError: while iterating, when a process died.
+        ShardError: the store is full or not writable, or a process died.
     """
+    with _unit_results(job, units, workers) as results:
+        for shard, made_of_shard in groupby(results, key=lambda result: result[0].shard):
+            with PairShardWriter(store, shard) as writer:
+                for _, made in made_of_shard:
+                    yield made.write(writer, job.settings)
 
-    def arguments(unit: Unit) -> tuple[Unit, PlannedSource, Source]:
-        name = planned[unit.source].name
-        return unit, planned[unit.source], sources.get(name) or Source(name, 1, f"{name} (gone)")
 
+@contextmanager
+def _unit_results(job: Job, todo: Iterable[Unit], workers: int) -> Iterator[Iterator[tuple[Unit, Made]]]:
+    """Units and their results, in order, made here or by processes, a few ahead and no more."""
     if not workers:
         maker = UnitMaker(job)
-        yield (maker.make(*arguments(unit)) for unit in todo)
+        yield ((unit, maker.make(unit)) for unit in todo)
         return
     # spawn: a forked torch with its threads may hang, a forked CUDA fails
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(job,))
 
-    def in_order() -> Iterator[Made]:
-        waiting: deque[Future[Made]] = deque()
+    def in_order() -> Iterator[tuple[Unit, Made]]:
+        waiting: deque[tuple[Unit, Future[Made]]] = deque()
         for unit in todo:
             with _ctrl_c_held():  # submitting starts processes
-                waiting.append(pool.submit(_work, *arguments(unit)))
+                waiting.append((unit, pool.submit(_work, unit)))
             if len(waiting) >= workers * IN_FLIGHT_PER_WORKER:
-                yield _result(waiting.popleft())
+                yield _result(*waiting.popleft())
         while waiting:
-            yield _result(waiting.popleft())
+            yield _result(*waiting.popleft())
 
     try:
         yield in_order()
@@ -97,13 +103,13 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _work(unit: Unit, planned: PlannedSource, source: Source) -> Made:
-    return _worker.make(unit, planned, source)
+def _work(unit: Unit) -> Made:
+    return _worker.make(unit)
 
 
-def _result(future: "Future[Made]") -> Made:
+def _result(unit: Unit, future: "Future[Made]") -> tuple[Unit, Made]:
     try:
-        return future.result()
+        return unit, future.result()
     except BrokenProcessPool as err:
         raise ShardError(
             "a worker process died (out of memory?); run the same command again, with fewer --workers: "

@@ -28,9 +28,9 @@ from comparison.worlds import World, camera_world
 from degrade.crops import to_tensor
 from degrade.degrader import RealisticDegrader
 from degrade.mix import fingerprint
-from degrade.shards import write_atomic
 from degrade.sources import list_sources
 from degrade.stop_signal import StopSignal
+from degrade.store import write_atomic
 from upsample.model import ResidualShiftUpsampler
 from upsample.train_config import UpsampleTrainConfig
 

@@ -30,7 +30,7 @@ from comparison.student import arm_config, base_student, colearned_config, train
 from comparison.table import DIGITS, Row, difference, markdown, row_of, table_of_arms
 from comparison.table import TITLES as METRIC_TITLES
 from comparison.worlds import World, camera_world, hidden_world
-from degrade.shards import write_atomic
+from degrade.store import write_atomic
 from upsample.model import ResidualShiftUpsampler
 from upsample.pairs import PairConfig, PairData
 

@@ -18,7 +18,7 @@ import ablation
 import deciding_table
 import severity
 from degrade.images import encode_image, read_image
-from degrade.shards import write_atomic
+from degrade.store import write_atomic
 from degrade.train import PRESETS, train
 from degrade.train_data import DataConfig
 

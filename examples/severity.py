@@ -26,7 +26,7 @@ from comparison.small_network import load_small_network, train_small_network
 from comparison.table import row_of, table_of_arms
 from comparison.worlds import camera_world
 from degrade import read_pairs
-from degrade.shards import write_atomic
+from degrade.store import write_atomic
 from upsample.pairs import PairConfig
 
 ORDERS = {

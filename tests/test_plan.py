@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from degrade.catalog import Catalog
 from degrade.images import crop_positions, encode_image
 from degrade.plan import (
     PlannedSource,
@@ -10,12 +11,12 @@ from degrade.plan import (
     crop_seed,
     failure_reason,
     pair_seed,
-    plan_sources,
+    pairs_of_shards,
     plan_units,
     reduced_size,
     shard_size_for,
 )
-from degrade.sources import list_sources
+from degrade.sources import Source, list_sources
 
 
 def planned(*crops, part=0):
@@ -24,8 +25,15 @@ def planned(*crops, part=0):
 
 def slots(images, settings, **options):
     """(shard, image, key, crop, variant) of every pair."""
-    units = plan_units(images, settings, **options)
-    return [(unit.shard, unit.source, *slot) for unit in units for slot in unit.slots]
+    units = plan_units([(image, Source(image.name, 1, image.name)) for image in images], settings, **options)
+    return [(unit.shard, images.index(unit.planned), *slot) for unit in units for slot in unit.slots]
+
+
+def plan_sources(sources, settings):
+    """What the plan takes, in its order, and what it leaves out."""
+    with Catalog(sources) as catalog:
+        catalog.plan_new(settings)
+        return [image for image, _ in catalog.images()], list(catalog.left_out())
 
 
 def test_every_crop_and_variant_has_one_growing_key():
@@ -45,7 +53,22 @@ def test_all_shards_but_the_last_are_full(shard_size):
 def test_the_size_of_a_piece_of_work_does_not_change_the_plan():
     images, settings = planned(3, 1, 50), SynthSettings(variants=2, shard_size=7)
     assert slots(images, settings, max_pairs=1) == slots(images, settings, max_pairs=5) == slots(images, settings)
-    assert all(len(unit.slots) <= 5 for unit in plan_units(images, settings, max_pairs=5))
+    pairs = [(image, Source(image.name, 1, image.name)) for image in images]
+    assert all(len(unit.slots) <= 5 for unit in plan_units(pairs, settings, max_pairs=5))
+
+
+@pytest.mark.parametrize("variants", [1, 3])
+@pytest.mark.parametrize("shard_size", [1, 4, 7, 100])
+def test_the_units_of_some_shards_are_those_of_the_whole_plan(variants, shard_size):
+    images, settings = (
+        planned(3, 1, 50) + planned(9, 2, part=1),
+        SynthSettings(variants=variants, shard_size=shard_size),
+    )
+    whole = slots(images, settings)
+    sizes = pairs_of_shards([54 * variants, 11 * variants], settings)
+    assert [sum(shard == i for shard, *_ in whole) for i in range(len(sizes))] == sizes
+    for wanted in ({0}, {1, 3}, set()):
+        assert slots(images, settings, wanted=wanted) == [slot for slot in whole if slot[0] in wanted]
 
 
 def test_an_extension_begins_a_new_shard_and_leaves_the_old_plan_alone():

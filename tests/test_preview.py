@@ -9,6 +9,7 @@ from degrade.contact_sheet import contact_sheet
 from degrade.images import encode_image, read_image
 from degrade.preview import shard_preview
 from degrade.shard_reader import read_pairs
+from degrade.store import open_store
 
 RECIPE = ["--degrader", "none", "--preset", "real-esrgan", "--workers", "0", "--crop-size", "128"]
 
@@ -57,8 +58,8 @@ def test_the_preview_of_shards_shows_all_variants_of_one_crop(photo_folder, tmp_
     assert options["column_titles"] == ["HR", "clean", "LR 1", "LR 2"]
     for row in rows:
         assert len(row) == 4 and not np.array_equal(row[2], row[3])
-    shard_preview(tmp_path / "out", tmp_path / "again.png")
-    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out" / "preview.png").read_bytes()
+    shard_preview(open_store(tmp_path / "out"), "again.png")
+    assert (tmp_path / "out" / "again.png").read_bytes() == (tmp_path / "out" / "preview.png").read_bytes()
 
 
 def test_unusable_images_are_passed_over(photo_folder, photographs, tmp_path, drawn):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from degrade import shards
+from degrade import shards, store
 from degrade.shards import (
     PairShardWriter,
     SampleMeta,
@@ -21,9 +21,9 @@ from degrade.shards import (
     remove_stale,
     sample_key,
     shard_is_done,
-    write_atomic,
     write_indexes,
 )
+from degrade.store import write_atomic
 from degrade.tars import shard_paths, split_member, tar_members
 
 FULL_DISK = Path("/dev/full")
@@ -141,7 +141,8 @@ def test_two_writers_of_one_shard_do_not_disturb_each_other(tmp_path: Path) -> N
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert FULL_DISK.exists()
-    monkeypatch.setattr(shards, "open", lambda *_: io.BufferedWriter(io.FileIO(FULL_DISK, "w")), raising=False)
+    for module in (shards, store):
+        monkeypatch.setattr(module, "open", lambda *_: io.BufferedWriter(io.FileIO(FULL_DISK, "w")), raising=False)
     with (
         pytest.raises(ShardError, match=r"^disk full at .*pairs-000000.tar: free space and run the same command again"),
         PairShardWriter(tmp_path, 0) as writer,
@@ -154,7 +155,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_tar(tmp_path: Path, monkeypat
 
 
 def test_a_disk_that_fills_at_the_very_end_leaves_no_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "open", lambda *_: io.BufferedWriter(io.FileIO(FULL_DISK, "w")), raising=False)
+    for module in (shards, store):
+        monkeypatch.setattr(module, "open", lambda *_: io.BufferedWriter(io.FileIO(FULL_DISK, "w")), raising=False)
     with pytest.raises(ShardError, match="disk full"), PairShardWriter(tmp_path, 0) as writer:
         writer.write(sample_key(0), b"hr", b"lr", meta())  # small: it waits in the buffer until the end
     assert list(tmp_path.iterdir()) == []

@@ -20,8 +20,8 @@ from degrade.distances import psnr
 from degrade.images import Rgb, encode_image, read_image
 from degrade.realism_scores import load_scorers
 from degrade.resize import resize
-from degrade.shards import write_atomic
 from degrade.sources import Source, list_pairs
+from degrade.store import write_atomic
 from degrade.train_report import to_image
 from upsample.metrics import psnr_y, ssim_y
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from degrade.images import IMAGE_SUFFIXES, ImageError, probe_image
-from degrade.shards import write_atomic
 from degrade.sources import Source, list_sources
+from degrade.store import write_atomic
 from upsample.bicubic import enlarge
 from upsample.color_fix import ColorFix, color_fix
 from upsample.image_files import OUTPUT_SUFFIXES, Picture, check_side, encode_picture, output_ext, read_picture

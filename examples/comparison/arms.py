@@ -6,9 +6,10 @@ from typing import Literal
 
 from comparison.worlds import World
 from degrade.job import resolve_job
+from degrade.manifest import read_manifest
 from degrade.plan import SynthSettings
 from degrade.recipe import Recipe
-from degrade.synth import SynthRun, read_manifest
+from degrade.synth import SynthRun
 from upsample.pairs import PairConfig
 
 Kind = Literal["recipe", "learned", "colearned", "both", "truth"]
@@ -76,7 +77,8 @@ def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
     )
     looks = world.looks_dir if arm.looks else None
     job = resolve_job(settings, degrader=degrader if learned else "none", reference_dir=looks)
-    SynthRun.open(world.hr_dir, shards / name, job).run(workers=2)
+    with SynthRun.open(world.hr_dir, shards / name, job) as run:
+        run.run(workers=2)
 
 
 def pairs_of(world: World, name: str, shards: Path) -> PairConfig:

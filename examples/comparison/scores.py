@@ -13,8 +13,8 @@ from degrade.crops import Image, to_tensor
 from degrade.images import read_image
 from degrade.real_pairs import aligned_pairs
 from degrade.realism_scores import load_scorers
-from degrade.shards import write_atomic
 from degrade.sources import list_sources
+from degrade.store import write_atomic
 from degrade.train_report import to_image
 from upsample.bicubic import enlarge
 from upsample.metrics import psnr_y, ssim_y

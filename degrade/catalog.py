@@ -1,0 +1,182 @@
+"""Catalog: the images of a plan and where they are now, in a temporary file, so that millions take no memory."""
+
+import json
+import os
+import sqlite3
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+
+from degrade.plan import PlannedSource, SynthSettings, examine, order_of
+from degrade.sources import Source, two_alike
+
+HEADER_READERS = 16  # threads: on a network disk a header is mostly waiting
+_BATCH = 64  # images that a thread takes at once
+_ROWS = 1000  # written at once
+
+_TABLES = """
+pragma journal_mode = off;
+pragma synchronous = off;
+pragma cache_size = -32768;
+create table listed (name text not null, bytes_len integer, path blob, start integer);
+create table planned (place integer primary key, name text not null, bytes_len integer, height integer, width integer,
+                      crops integer, part integer);
+create table examined (rank blob, name text, bytes_len integer, height integer, width integer, crops integer,
+                       part integer);
+create table left_out (name text, reason text);
+"""
+_INDEXES = """
+create index listed_names on listed (name);
+create index planned_names on planned (name);
+"""
+
+
+class Catalog:
+    """What a plan must look up and sort, on a disk (in the folder for temporary files, ``TMPDIR``; 300 bytes an image).
+
+    Args:
+        sources: the images there are now, in any order.
+        planned: those of a plan that exists, in its order.
+
+    Raises:
+        ValueError: two images have the same name.
+    """
+
+    def __init__(self, sources: Iterable[Source], planned: Iterable[PlannedSource] = ()) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="degrade-plan-")
+        self._db = sqlite3.connect(Path(self._folder.name) / "catalog.sqlite")
+        try:
+            self._db.executescript(_TABLES)
+            self._db.executemany("insert into listed values (?, ?, ?, ?)", map(_listed, sources))
+            self._db.executemany("insert into planned values (null, ?, ?, ?, ?, ?, ?)", map(_planned, planned))
+            self._db.executescript(_INDEXES)
+            self._refuse_namesakes()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Catalog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._db.close()
+        self._folder.cleanup()
+
+    def plan_new(self, settings: SynthSettings, part: int = 0) -> int:
+        """Examine the images that the plan does not know, and add those of use to it, in an order by their names.
+
+        Returns:
+            How many were added.
+        """
+        unknown = self._db.execute(
+            "select name, bytes_len, path, start from listed "
+            "where not exists (select 1 from planned where planned.name = listed.name)"
+        )
+        sources = (Source(name, bytes_len, os.fsdecode(path), start) for name, bytes_len, path, start in unknown)
+        examined = _examine_all(sources, settings, part)
+        while batch := list(islice(examined, _ROWS)):
+            of_use = [found for _, found in batch if isinstance(found, PlannedSource)]
+            ranked = [(order_of(found.name, settings.seed), *_planned(found)) for found in of_use]
+            self._db.executemany("insert into examined values (?, ?, ?, ?, ?, ?, ?)", ranked)
+            self._db.executemany("insert into left_out values (?, ?)", [it for it in batch if isinstance(it[1], str)])
+        added = self._db.execute(
+            "insert into planned select null, name, bytes_len, height, width, crops, part from examined order by rank"
+        ).rowcount
+        self._db.execute("delete from examined")
+        return added
+
+    def images(self) -> Iterator[tuple[PlannedSource, Source]]:
+        """The plan, in its order, and where each image is now; one that has gone gives failures when it is read."""
+        rows = self._db.execute(
+            "select planned.name, planned.bytes_len, height, width, crops, part, path, start "
+            "from planned left join listed on listed.name = planned.name order by place"
+        )
+        for name, bytes_len, height, width, crops, part, path, start in rows:
+            source = Source(name, bytes_len, os.fsdecode(path), start) if path else Source(name, 1, f"{name} (gone)")
+            yield PlannedSource(name, bytes_len, height, width, crops, part), source
+
+    def plan_lines(self) -> Iterator[bytes]:
+        """The plan as lines of json."""
+        for planned, _ in self.images():
+            yield json.dumps(vars(planned), sort_keys=True).encode() + b"\n"
+
+    def left_out(self) -> Iterator[dict[str, str]]:
+        """Images that were examined and are not in the plan, and why, sorted by name."""
+        for name, reason in self._db.execute("select name, reason from left_out order by name"):
+            yield {"source": name, "reason": reason}
+
+    def count(self, what: str) -> int:
+        """How many images are ``listed``, ``planned`` or ``left_out``."""
+        return int(self._db.execute(f"select count(*) from {what}").fetchone()[0])
+
+    def last_part(self) -> int:
+        """Number of the last part of the plan; -1 when it is empty."""
+        return int(self._db.execute("select coalesce(max(part), -1) from planned").fetchone()[0])
+
+    def pairs_of_parts(self, variants: int) -> list[int]:
+        """Pairs planned in each part."""
+        crops = self._db.execute("select sum(crops) from planned group by part order by part")
+        return [of_part * variants for (of_part,) in crops]
+
+    def changed(self) -> list[str]:
+        """Names of images whose files have another size than when they were planned, in the order of the plan."""
+        return self._names("join listed using (name) where listed.bytes_len != planned.bytes_len order by place")
+
+    def gone(self) -> list[str]:
+        """Names of planned images that are not there now, in the order of the plan."""
+        return self._names("where not exists (select 1 from listed where listed.name = planned.name) order by place")
+
+    def newest(self) -> str:
+        """Name of the first image of the last part."""
+        return self._names("where part = (select max(part) from planned) order by place limit 1")[0]
+
+    def _names(self, where: str) -> list[str]:
+        return [name for (name,) in self._db.execute(f"select name from planned {where}")]
+
+    def _refuse_namesakes(self) -> None:
+        """A list may name one image twice, but two images of one name cannot be told apart."""
+        twice = self._db.execute("select name from listed group by name having count(*) > 1").fetchall()
+        for (name,) in twice:
+            query = "select path, start, rowid from listed where name = ? order by path, start"
+            first, *others = self._db.execute(query, (name,)).fetchall()
+            for path, start, rowid in others:
+                if (path, start) != first[:2]:
+                    raise two_alike(name, os.fsdecode(first[0]), os.fsdecode(path))
+                self._db.execute("delete from listed where rowid = ?", (rowid,))
+
+
+def _listed(source: Source) -> tuple[str, int, bytes, int]:
+    return source.name, source.bytes_len, os.fsencode(source.path), source.offset  # bytes: a path may be no UTF-8
+
+
+def _planned(source: PlannedSource) -> tuple[str, int, int, int, int, int]:
+    return source.name, source.bytes_len, source.height, source.width, source.crops, source.part
+
+
+def _examine_all(
+    sources: Iterable[Source], settings: SynthSettings, part: int
+) -> Iterator[tuple[str, PlannedSource | str]]:
+    """`examine` in threads, a bounded number of images ahead."""
+
+    def examine_batch(batch: list[Source]) -> list[tuple[str, PlannedSource | str]]:
+        return [(source.name, examine(source, settings, part)) for source in batch]
+
+    with ThreadPoolExecutor(HEADER_READERS) as pool:
+        waiting: deque[Future[list[tuple[str, PlannedSource | str]]]] = deque()
+        left = iter(sources)
+        while batch := list(islice(left, _BATCH)):
+            waiting.append(pool.submit(examine_batch, batch))
+            if len(waiting) > 2 * HEADER_READERS:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()

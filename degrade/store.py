@@ -1,0 +1,508 @@
+"""Store: the folder that a data set is written to, on a disk or in an object store (``s3://``, ``gs://``: fsspec).
+
+A file appears under its name whole or not at all: on a disk by a rename, after a sync; in an object store, which has no
+rename, by the upload, which shows nothing before its last byte. Either way the marker of a shard is published last.
+
+Claims keep a second run away. On a disk they are locks, which the system frees when a process dies. Elsewhere they
+are files that their owner changes every few seconds: whoever finds one waits, and takes it over when it stands still.
+Nobody compares clocks.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import socket
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from degrade.tars import ShardError
+
+BEAT_S = 5.0  # how often the owner of a claim in an object store says that it lives
+PATIENCE_S = 30.0  # how long such a claim must stand still until its owner counts as dead
+POLL_S = 0.1
+
+_GROWING = re.compile(r"\.([\w-]+)\.\w+\.[0-9a-f]{12}\.tmp")
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "r2")  # making one there might make a bucket
+
+
+class ClaimedError(ShardError):
+    """Another process has the claim; the message says which."""
+
+
+class Store(ABC):
+    """A folder whose files appear whole or not at all.
+
+    Attributes:
+        address: what the user called it.
+    """
+
+    address: str
+
+    def __str__(self) -> str:
+        return self.address
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Names of the files in it, sorted; none when there is no such folder."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Content of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading and seeking.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None when there is none."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one."""
+
+    @abstractmethod
+    def growing(self, name: str) -> Path:
+        """A new name on a disk, under which a file can be written before `publish`."""
+
+    @abstractmethod
+    def publish(self, growing: Path, name: str) -> None:
+        """Let a finished, synced file appear; it is gone from where it grew.
+
+        Raises:
+            ShardError: the disk is full or not writable.
+        """
+
+    @abstractmethod
+    def remove_stale(self, stems: Collection[str] | None = None) -> list[str]:
+        """Remove what a killed run left where files grow; nothing else is touched.
+
+        Args:
+            stems: only for files whose names begin so, up to a dot: a node's own shards, when several share a store.
+
+        Returns:
+            What was removed.
+        """
+
+    @abstractmethod
+    def put_new(self, name: str, data: bytes) -> None:
+        """Write a small file unless there is one.
+
+        Raises:
+            FileExistsError: there is one.
+        """
+
+    @abstractmethod
+    def claim(self, name: str, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Be the only process that does something here, such as writing a data set.
+
+        Args:
+            name: of what is claimed.
+            wait: for as long as another has it.
+
+        Raises:
+            ClaimedError: another has it.
+        """
+
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        """Write a file that appears when the block ends, safe from a power cut; never when it raises.
+
+        Raises:
+            ShardError: the disk is full or not writable.
+        """
+        with one_sentence(self.place(name)):
+            growing = self.growing(name)
+            try:
+                with open(growing, "wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                self.publish(growing, name)
+            finally:
+                growing.unlink(missing_ok=True)
+
+    def write(self, name: str, data: bytes) -> None:
+        """`create` a file at once."""
+        with self.create(name) as file:
+            file.write(data)
+
+    def place(self, name: str) -> str:
+        """The full name of a file, for people."""
+        return f"{self.address.rstrip('/')}/{name}"
+
+
+class DiskStore(Store):
+    """A folder on a disk or a mounted file system."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.address = folder, str(folder)
+
+    def names(self) -> list[str]:
+        """See `Store`."""
+        return sorted(os.listdir(self.folder)) if self.folder.is_dir() else []
+
+    def read(self, name: str) -> bytes:
+        """See `Store`."""
+        return (self.folder / name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Store`."""
+        return (self.folder / name).open("rb")
+
+    def size(self, name: str) -> int | None:
+        """See `Store`."""
+        path = self.folder / name
+        return path.stat().st_size if path.is_file() else None
+
+    def remove(self, name: str) -> None:
+        """See `Store`."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def growing(self, name: str) -> Path:
+        """Beside its final name, hidden, so that a rename is enough."""
+        with one_sentence(self.place(name)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f".{name}.{os.urandom(6).hex()}.tmp"
+
+    def publish(self, growing: Path, name: str) -> None:
+        """See `Store`."""
+        with one_sentence(self.place(name)):
+            os.replace(growing, self.folder / name)
+        _sync_folder(self.folder)
+
+    def remove_stale(self, stems: Collection[str] | None = None) -> list[str]:
+        """See `Store`."""
+        removed = []
+        for path in self.folder.glob(".*.tmp"):
+            ours = _GROWING.fullmatch(path.name)
+            if ours and (stems is None or ours[1] in stems):
+                path.unlink(missing_ok=True)
+                removed.append(path.name)
+        return sorted(removed)
+
+    def put_new(self, name: str, data: bytes) -> None:
+        """See `Store`."""
+        with open(self.folder / name, "xb") as file:
+            file.write(data)
+
+    @contextlib.contextmanager
+    def claim(self, name: str, *, wait: bool = False) -> Iterator[None]:
+        """A lock on a hidden file; where the system has no locks, a file that beats."""
+        path = self.folder / f".{name}.lock"
+        new = not self.folder.exists()
+        try:
+            with contextlib.ExitStack() as held:
+                try:
+                    held.callback(os.close, _locked(path, wait))
+                    held.callback(path.unlink, missing_ok=True)  # before the lock is free: `_locked` sees that it went
+                except (ImportError, OSError) as error:
+                    if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                        raise
+                    held.enter_context(_beating(self, f".{name}.beat", wait))
+                yield
+        finally:
+            if new:
+                with contextlib.suppress(OSError):  # a run that came to nothing leaves nothing
+                    self.folder.rmdir()
+
+
+class ObjectStore(Store):
+    """A prefix of an object store, or whatever else fsspec opens.
+
+    Raises:
+        ShardError: there is no such scheme, or a package for it is missing.
+    """
+
+    def __init__(self, address: str) -> None:
+        import fsspec
+
+        self.address = address
+        try:
+            self.files, self.root = fsspec.core.url_to_fs(address, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise ShardError(f"{address} cannot be opened ({error}); `pip install s3fs` is for s3://") from error
+
+    def names(self) -> list[str]:
+        """See `Store`."""
+        with one_sentence(self.address):
+            try:
+                found = self.files.ls(self.root, detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+
+    def read(self, name: str) -> bytes:
+        """See `Store`."""
+        return bytes(self.files.cat_file(self._path(name)))
+
+    def open(self, name: str) -> BinaryIO:
+        """See `Store`."""
+        file: BinaryIO = self.files.open(self._path(name), "rb")
+        return file
+
+    def size(self, name: str) -> int | None:
+        """See `Store`."""
+        try:
+            return int(self.files.info(self._path(name))["size"])
+        except FileNotFoundError:
+            return None
+
+    def remove(self, name: str) -> None:
+        """See `Store`."""
+        with contextlib.suppress(FileNotFoundError), one_sentence(self.place(name)):
+            self.files.rm_file(self._path(name))
+
+    def growing(self, name: str) -> Path:
+        """In the folder for temporary files (``TMPDIR``), with the process in its name."""
+        unique = f"{os.urandom(6).hex()}.{os.getpid()}"
+        return Path(tempfile.gettempdir()) / f".{name}.{unique}.degrade-on-{_host_mark()}"
+
+    def remove_stale(self, stems: Collection[str] | None = None) -> list[str]:
+        """See `Store`; files of processes that live are left alone, whichever store they are for."""
+        removed = []
+        for path in Path(tempfile.gettempdir()).glob(f".*.degrade-on-{_host_mark()}"):
+            process = path.name.split(".")[-2]
+            if process.isdecimal() and not _lives(int(process)):
+                path.unlink(missing_ok=True)
+                removed.append(path.name)
+        return sorted(removed)
+
+    def publish(self, growing: Path, name: str) -> None:
+        """See `Store`."""
+        expected = growing.stat().st_size
+        with one_sentence(self.place(name)):
+            self._make_folder()
+            self.files.put_file(str(growing), self._path(name))
+            arrived = self.size(name)
+        if arrived != expected:
+            raise ShardError(f"{self.place(name)} has {arrived} bytes after an upload of {expected}; run it again")
+        growing.unlink()
+
+    @contextlib.contextmanager
+    def claim(self, name: str, *, wait: bool = False) -> Iterator[None]:
+        """A file that beats."""
+        with one_sentence(self.address):
+            self._make_folder()
+        with _beating(self, f".{name}.beat", wait):
+            yield
+
+    def put_new(self, name: str, data: bytes) -> None:
+        """See `Store`."""
+        try:
+            self.files.pipe_file(self._path(name), data, mode="create")
+        except (NotImplementedError, TypeError):  # a store without conditional writes
+            if self.size(name) is not None:
+                raise FileExistsError(errno.EEXIST, "exists", self.place(name)) from None
+            self.files.pipe_file(self._path(name), data)
+
+    def _make_folder(self) -> None:
+        if self.address.partition("://")[0] not in _WITHOUT_FOLDERS:
+            self.files.makedirs(self.root, exist_ok=True)
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+
+def open_store(place: "str | Path | Store") -> Store:
+    """The store at an address or in a folder; what is one already is returned.
+
+    Args:
+        place: a folder, ``file://`` and a folder, or an address that fsspec opens, such as ``s3://bucket/prefix``.
+
+    Raises:
+        ShardError: there is no such scheme, or a package for it is missing.
+    """
+    if isinstance(place, Store):
+        return place
+    address = str(place)
+    if address.startswith("file://"):
+        return DiskStore(Path(address.removeprefix("file://")))
+    return ObjectStore(address.rstrip("/")) if is_address(address) else DiskStore(Path(place))
+
+
+def is_address(place: "str | Path") -> bool:
+    """Whether a place is an address with a scheme, in no folder of this machine."""
+    return "://" in str(place)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file on a disk so that it is either wholly there, safe from a power cut, or not at all.
+
+    Raises:
+        ShardError: the disk is full or not writable.
+    """
+    DiskStore(path.parent).write(path.name, data)
+
+
+@contextlib.contextmanager
+def one_sentence(place: str) -> Iterator[None]:
+    """Turn a system error about a place that is written to into a `ShardError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ShardError):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        trouble = f"disk full at {place}" if full else f"cannot write {place} ({error.strerror or error})"
+        remedy = "free space" if full else "repair that"
+        raise ShardError(f"{trouble}: {remedy} and run the same command again, finished shards are kept") from error
+
+
+def _locked(path: Path, wait: bool) -> int:
+    """Open and lock a file; the descriptor holds the lock.
+
+    Raises:
+        ImportError: this system has no such locks.
+    """
+    import fcntl  # not on Windows
+
+    while True:
+        with one_sentence(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)  # again: whoever waited may find it gone
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _same_file(descriptor, path):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, _owner().encode())
+                return descriptor
+        except BlockingIOError:
+            if not wait:
+                owner = os.pread(descriptor, 1000, 0).decode(errors="replace")
+                os.close(descriptor)
+                raise _claimed(path.parent, owner) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        time.sleep(POLL_S)
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    """Whether a path still leads to an open file: the owner before us removes it before the lock is free."""
+    try:
+        ours, there = os.fstat(descriptor), path.stat()
+    except FileNotFoundError:
+        return False
+    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+
+@contextlib.contextmanager
+def _beating(store: Store, name: str, wait: bool) -> Iterator[None]:
+    """Hold a claim by a file that changes every `BEAT_S`."""
+    token = os.urandom(8).hex()
+
+    def content(beat: int) -> bytes:
+        return json.dumps({"token": token, "beat": beat, "owner": _owner()}).encode()
+
+    while True:
+        with one_sentence(store.place(name)), contextlib.suppress(FileExistsError):
+            store.put_new(name, content(0))
+            break
+        _outlast(store, name, wait)
+    stopped = threading.Event()
+
+    def beat() -> None:
+        number = 0
+        while not stopped.wait(BEAT_S):
+            number += 1
+            with contextlib.suppress(OSError):  # the network may be away for a while: the next beat tells
+                if _token(_read(store, name)) != token:
+                    return  # taken over while this process slept; both write the same bytes
+                store.write(name, content(number))
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        with contextlib.suppress(OSError):
+            if _token(_read(store, name)) == token:
+                store.remove(name)
+
+
+def _outlast(store: Store, name: str, wait: bool) -> None:
+    """Return when a claim has gone, or removed since its owner is dead.
+
+    Raises:
+        ClaimedError: its owner lives.
+    """
+    first = _read(store, name)
+    began = time.monotonic()
+    while first:
+        time.sleep(min(BEAT_S / 2, PATIENCE_S / 4))
+        now = _read(store, name)
+        if not now:
+            return
+        if now != first:
+            if not wait:
+                raise _claimed(store, str(json.loads(now).get("owner", "")))
+            first, began = now, time.monotonic()
+        elif time.monotonic() - began > PATIENCE_S:
+            store.remove(name)
+            return
+
+
+def _read(store: Store, name: str) -> bytes:
+    try:
+        return store.read(name)
+    except FileNotFoundError:
+        return b""
+
+
+def _token(content: bytes) -> Any:
+    return json.loads(content)["token"] if content else ""
+
+
+def _host_mark() -> str:
+    """Processes of another machine, or container, cannot be asked whether they live."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _owner() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _claimed(place: object, owner: str) -> ClaimedError:
+    who = f" ({owner})" if owner else ""
+    return ClaimedError(f"another run{who} is writing to {place}; wait for it, stop it, or give another --out")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; some network file systems cannot, and say so."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
