@@ -131,14 +131,15 @@ def synth(
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         cluster = stack.enter_context(RayCluster(address)) if engine == "ray" and not dry_run else None
         job = _job(options, elsewhere=engine == "ray")
-        kinds = {"overwrite": overwrite, "extend": extend, "dry_run": dry_run}
+        progress = sys.stderr.isatty()
+        kinds = {"overwrite": overwrite, "extend": extend, "dry_run": dry_run, "progress": progress}
         run = stack.enter_context(SynthRun.open(hr_dir, out, job, share=share, **kinds))
         if dry_run:
             click.echo(json.dumps(run.describe(), indent=2))
             return
         if cluster is None:
             workers = _worker_count(workers)
-        stats = run.run(workers=workers, cluster=cluster, retry_failed=retry_failed, progress=sys.stderr.isatty())
+        stats = run.run(workers=workers, cluster=cluster, retry_failed=retry_failed, progress=progress)
     place = out.rstrip("/")
     if as_json:
         click.echo(json.dumps(stats, indent=2, sort_keys=True))

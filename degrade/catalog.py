@@ -4,17 +4,25 @@ import json
 import os
 import sqlite3
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
+
+from tqdm import tqdm
 
 from degrade.plan import PlannedSource, SynthSettings, examine, order_of
 from degrade.sources import Source, two_alike
 
-HEADER_READERS = 16  # threads: on a network disk a header is mostly waiting
+Item = TypeVar("Item")
+
+HEADER_READERS = 16  # threads, for network disks
+WAITING = 4.0  # time over computing time, from which reading headers is mostly waiting
+_TRIED = 256  # images by which that is told
 _BATCH = 64  # images that a thread takes at once
 _ROWS = 1000  # written at once
 
@@ -41,17 +49,21 @@ class Catalog:
     Args:
         sources: the images there are now, in any order.
         planned: those of a plan that exists, in its order.
+        progress: show a bar while it lists and plans.
 
     Raises:
         ValueError: two images have the same name.
     """
 
-    def __init__(self, sources: Iterable[Source], planned: Iterable[PlannedSource] = ()) -> None:
+    def __init__(
+        self, sources: Iterable[Source], planned: Iterable[PlannedSource] = (), *, progress: bool = False
+    ) -> None:
+        self._quiet = None if progress else True  # as tqdm takes it: None is quiet when not a terminal
         self._folder = tempfile.TemporaryDirectory(prefix="degrade-plan-")
         self._db = sqlite3.connect(Path(self._folder.name) / "catalog.sqlite")
         try:
             self._db.executescript(_TABLES)
-            self._db.executemany("insert into listed values (?, ?, ?, ?)", map(_listed, sources))
+            self._db.executemany("insert into listed values (?, ?, ?, ?)", map(_listed, self._bar(sources, "listing")))
             self._db.executemany("insert into planned values (null, ?, ?, ?, ?, ?, ?)", map(_planned, planned))
             self._db.executescript(_INDEXES)
             self._refuse_namesakes()
@@ -84,6 +96,7 @@ class Catalog:
         )
         sources = (Source(name, bytes_len, os.fsdecode(path), start) for name, bytes_len, path, start in unknown)
         examined = _examine_all(sources, settings, part)
+        examined = iter(self._bar(examined, "planning", total=self.count("listed") - self.count("planned")))
         while batch := list(islice(examined, _ROWS)):
             of_use = [found for _, found in batch if isinstance(found, PlannedSource)]
             ranked = [(order_of(found.name, settings.seed), *_planned(found)) for found in of_use]
@@ -94,6 +107,9 @@ class Catalog:
         ).rowcount
         self._db.execute("delete from examined")
         return added
+
+    def _bar(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
+        return tqdm(items, what, total, leave=False, unit=" images", smoothing=0.1, disable=self._quiet)
 
     def images(self) -> Iterator[tuple[PlannedSource, Source]]:
         """The plan, in its order, and where each image is now; one that has gone gives failures when it is read."""
@@ -164,18 +180,28 @@ def _planned(source: PlannedSource) -> tuple[str, int, int, int, int, int]:
 
 
 def _examine_all(
-    sources: Iterable[Source], settings: SynthSettings, part: int
+    sources: Iterator[Source], settings: SynthSettings, part: int
 ) -> Iterator[tuple[str, PlannedSource | str]]:
-    """`examine` in threads, a bounded number of images ahead."""
+    """`examine` all, a bounded number of images ahead: in threads where reading a header is mostly waiting.
 
-    def examine_batch(batch: list[Source]) -> list[tuple[str, PlannedSource | str]]:
-        return [(source.name, examine(source, settings, part)) for source in batch]
+    On a disk of this machine it is not, and threads would only fight for the interpreter: three times the time.
+    """
 
+    def examine_some(some: Iterable[Source]) -> list[tuple[str, PlannedSource | str]]:
+        return [(source.name, examine(source, settings, part)) for source in some]
+
+    began, computing = time.perf_counter(), time.thread_time()
+    first = examine_some(islice(sources, _TRIED))
+    mostly_waiting = time.perf_counter() - began > WAITING * (time.thread_time() - computing)
+    yield from first
+    if not mostly_waiting:
+        while found := examine_some(islice(sources, _BATCH)):
+            yield from found
+        return
     with ThreadPoolExecutor(HEADER_READERS) as pool:
         waiting: deque[Future[list[tuple[str, PlannedSource | str]]]] = deque()
-        left = iter(sources)
-        while batch := list(islice(left, _BATCH)):
-            waiting.append(pool.submit(examine_batch, batch))
+        while batch := list(islice(sources, _BATCH)):
+            waiting.append(pool.submit(examine_some, batch))
             if len(waiting) > 2 * HEADER_READERS:
                 yield from waiting.popleft().result()
         while waiting:

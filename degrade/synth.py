@@ -82,6 +82,7 @@ class SynthRun:
         overwrite: bool = False,
         extend: bool = False,
         dry_run: bool = False,
+        progress: bool = False,
     ) -> "SynthRun":
         """Plan the data set, or take up the one that ``out`` holds, and keep other runs away from it.
 
@@ -93,6 +94,7 @@ class SynthRun:
             overwrite: remove the data set that ``out`` holds.
             extend: add images that the plan does not know yet, as further shards.
             dry_run: write and remove nothing; only `describe` can follow.
+            progress: show a bar while it plans.
 
         Raises:
             ValueError: settings or images differ from those of the data set in ``out``, no image is usable, or what
@@ -116,7 +118,7 @@ class SynthRun:
             planned = () if manifest is None or overwrite else read_plan(store, manifest["plan_sha256"])
             if manifest is not None and not overwrite:
                 check_settings(manifest["settings"], job.settings, store)
-            catalog = held.enter_context(Catalog(iter_sources(hr_dir), planned))
+            catalog = held.enter_context(Catalog(iter_sources(hr_dir), planned, progress=progress))
             added = catalog.plan_new(job.settings, part=catalog.last_part() + 1)
             if not afresh:
                 _refuse_changes(catalog, added, store, extend)
