@@ -129,8 +129,8 @@ def synth(
     workers, hr_dir = options.pop("workers"), options.pop("hr_dir")
     with ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
-        cluster = stack.enter_context(RayCluster(address)) if engine == "ray" and not dry_run else None
-        job = _job(options, elsewhere=engine == "ray")
+        cluster = stack.enter_context(RayCluster(address)) if engine == "ray" else None
+        job = _job(options, cluster)
         progress = sys.stderr.isatty()
         kinds = {"overwrite": overwrite, "extend": extend, "dry_run": dry_run, "progress": progress}
         run = stack.enter_context(SynthRun.open(hr_dir, out, job, share=share, **kinds))
@@ -383,10 +383,10 @@ def evaluate(out: Path, pairs: tuple[Path, Path] | None, reference_dir: Path | N
     click.echo(f"look at {out / 'report.html'}")
 
 
-def _job(options: dict[str, Any], *, elsewhere: bool = False) -> Any:
+def _job(options: dict[str, Any], cluster: Any = None) -> Any:
     """The options of `degradation_options` (and perhaps shard size) as a job for `degrade.synth`.
 
-    A job for machines ``elsewhere`` may name a device that is not here.
+    A job for a Ray cluster takes its GPUs, which need not be here.
     """
     from degrade.job import resolve_job
     from degrade.plan import SynthSettings, shard_size_for
@@ -402,8 +402,10 @@ def _job(options: dict[str, Any], *, elsewhere: bool = False) -> Any:
     max_shard_mb = options.pop("max_shard_mb", None)
     if options["crop_size"] is None:
         options["crop_size"] = 256 // options["scale"] * options["scale"]
-    if options["device"] == "auto" or not elsewhere:
+    if cluster is None:
         options["device"] = chosen_device(options["device"])
+    elif options["device"] == "auto":
+        options["device"] = "cuda" if cluster.available("GPU") else "cpu"
     if options["device"] == "cpu":
         options["batch_size"] = 0  # one at a time, so that the bytes do not depend on it
     settings = SynthSettings(recipe=recipe.to_dict() if recipe else None, **options)

@@ -3,13 +3,12 @@
 import json
 import os
 import sqlite3
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from degrade.plan import PlannedSource, SynthSettings, examine, order_of
 from degrade.sources import Source, two_alike
+from degrade.tars import ShardError
 
 Item = TypeVar("Item")
 
@@ -41,10 +41,17 @@ _INDEXES = """
 create index listed_names on listed (name);
 create index planned_names on planned (name);
 """
+_ONCE = """
+create table twice as select name from listed group by name having count(*) > 1;
+delete from listed where name in (select name from twice) and rowid not in
+  (select min(rowid) from listed where name in (select name from twice) group by name, path, start);
+"""
 
 
 class Catalog:
     """What a plan must look up and sort, on a disk (in the folder for temporary files, ``TMPDIR``; 300 bytes an image).
+
+    The file has no name, so that nothing is left of it, not even after a ``kill -9``.
 
     Args:
         sources: the images there are now, in any order.
@@ -53,20 +60,22 @@ class Catalog:
 
     Raises:
         ValueError: two images have the same name.
+        ShardError: the disk for temporary files is full; `plan_new` raises it too.
     """
 
     def __init__(
         self, sources: Iterable[Source], planned: Iterable[PlannedSource] = (), *, progress: bool = False
     ) -> None:
         self._quiet = None if progress else True  # as tqdm takes it: None is quiet when not a terminal
-        self._folder = tempfile.TemporaryDirectory(prefix="degrade-plan-")
-        self._db = sqlite3.connect(Path(self._folder.name) / "catalog.sqlite")
+        self._db = sqlite3.connect("")  # a file of SQLite's own
         try:
-            self._db.executescript(_TABLES)
-            self._db.executemany("insert into listed values (?, ?, ?, ?)", map(_listed, self._bar(sources, "listing")))
-            self._db.executemany("insert into planned values (null, ?, ?, ?, ?, ?, ?)", map(_planned, planned))
-            self._db.executescript(_INDEXES)
-            self._refuse_namesakes()
+            with _full_disk_told():
+                self._db.executescript(_TABLES)
+                listed = map(_listed, self._bar(sources, "listing"))
+                self._db.executemany("insert into listed values (?, ?, ?, ?)", listed)
+                self._db.executemany("insert into planned values (null, ?, ?, ?, ?, ?, ?)", map(_planned, planned))
+                self._db.executescript(_INDEXES)
+                self._refuse_namesakes()
         except BaseException:
             self.close()
             raise
@@ -82,7 +91,6 @@ class Catalog:
     def close(self) -> None:
         """Remove the file."""
         self._db.close()
-        self._folder.cleanup()
 
     def plan_new(self, settings: SynthSettings, part: int = 0) -> int:
         """Examine the images that the plan does not know, and add those of use to it, in an order by their names.
@@ -97,15 +105,18 @@ class Catalog:
         sources = (Source(name, bytes_len, os.fsdecode(path), start) for name, bytes_len, path, start in unknown)
         examined = _examine_all(sources, settings, part)
         examined = iter(self._bar(examined, "planning", total=self.count("listed") - self.count("planned")))
-        while batch := list(islice(examined, _ROWS)):
-            of_use = [found for _, found in batch if isinstance(found, PlannedSource)]
-            ranked = [(order_of(found.name, settings.seed), *_planned(found)) for found in of_use]
-            self._db.executemany("insert into examined values (?, ?, ?, ?, ?, ?, ?)", ranked)
-            self._db.executemany("insert into left_out values (?, ?)", [it for it in batch if isinstance(it[1], str)])
-        added = self._db.execute(
-            "insert into planned select null, name, bytes_len, height, width, crops, part from examined order by rank"
-        ).rowcount
-        self._db.execute("delete from examined")
+        with _full_disk_told():
+            while batch := list(islice(examined, _ROWS)):
+                of_use = [found for _, found in batch if isinstance(found, PlannedSource)]
+                ranked = [(order_of(found.name, settings.seed), *_planned(found)) for found in of_use]
+                self._db.executemany("insert into examined values (?, ?, ?, ?, ?, ?, ?)", ranked)
+                left_out = [found for found in batch if isinstance(found[1], str)]
+                self._db.executemany("insert into left_out values (?, ?)", left_out)
+            added = self._db.execute(
+                "insert into planned "
+                "select null, name, bytes_len, height, width, crops, part from examined order by rank"
+            ).rowcount
+            self._db.execute("delete from examined")
         return added
 
     def _bar(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
@@ -161,14 +172,26 @@ class Catalog:
 
     def _refuse_namesakes(self) -> None:
         """A list may name one image twice, but two images of one name cannot be told apart."""
-        twice = self._db.execute("select name from listed group by name having count(*) > 1").fetchall()
-        for (name,) in twice:
-            query = "select path, start, rowid from listed where name = ? order by path, start"
-            first, *others = self._db.execute(query, (name,)).fetchall()
-            for path, start, rowid in others:
-                if (path, start) != first[:2]:
-                    raise two_alike(name, os.fsdecode(first[0]), os.fsdecode(path))
-                self._db.execute("delete from listed where rowid = ?", (rowid,))
+        self._db.executescript(_ONCE)
+        query = (
+            "select name, min(path), max(path) from listed where name in (select name from twice) "
+            "group by name having count(*) > 1 limit 1"
+        )
+        for name, one, other in self._db.execute(query):
+            raise two_alike(name, os.fsdecode(one), os.fsdecode(other))
+
+
+@contextmanager
+def _full_disk_told() -> Iterator[None]:
+    """Turn SQLite's error for a full disk, which is no `OSError`, into one sentence."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        folder = os.environ.get("TMPDIR", "/var/tmp")
+        raise ShardError(
+            f"the list of images does not fit into {folder} ({error}): free space there, or set TMPDIR to a folder "
+            "with more, and run the same command again"
+        ) from error
 
 
 def _listed(source: Source) -> tuple[str, int, bytes, int]:

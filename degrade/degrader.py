@@ -124,7 +124,7 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"scale {scale} is not supported; use 2, 3 or 4")
+            raise ValueError(f"scale {scale!r} is not supported; use 2, 3 or 4")
         self.scheduler = ResidualShiftScheduler(
             num_train_timesteps=num_train_timesteps, kappa=kappa, min_noise_level=min_noise_level, latent=False
         )

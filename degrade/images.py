@@ -9,8 +9,6 @@ import io
 import math
 import random
 import struct
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, ImageCms, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL import Image as PillowImage
+
+from degrade.decoder_guards import (
+    check_exif,
+    check_jpeg_header,
+    check_jpeg_scans,
+    check_tags,
+    clean_png,
+    quiet,
+    silence_pillow,
+    webp_size,
+)
 
 Rgb = NDArray[np.uint8]
 
@@ -35,9 +44,19 @@ _FACTORIES: dict[bytes, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {  # b
     b"MM\0*": TiffImagePlugin.TiffImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
 }
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, struct.error)
-_ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT = 0x0112, 0x0100, 0x0101
-_QUIET = threading.Lock()  # warnings.catch_warnings changes the whole process: one thread at a time
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    EOFError,
+    struct.error,
+    PillowImage.DecompressionBombError,
+)
+_ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 0x0100, 0x0101, 0x0142, 0x0143
+silence_pillow()
 
 
 class ImageError(ValueError):
@@ -137,21 +156,27 @@ def decode_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> StoredI
         ImageError: the file is empty, unreadable, truncated, too large, or not an image of a supported format.
     """
     with _naming(data), _stream(data) as stream:
-        file, orientation = _open(stream)
+        file, orientation = _open(stream, max_pixels)
         info = _describe(file, orientation)
-        if info.width * info.height > max_pixels:
-            raise ImageError(
-                f"{info.width}x{info.height} is more than {max_pixels} pixels; reduce the image or raise max_pixels"
-            )
+        _check_size(info.width, info.height, max_pixels)
         profile = file.info.get("icc_profile")
+        deep = None
         try:
-            file.load()
+            if info.format in ("JPEG", "MPO"):
+                stream.seek(0)
+                check_jpeg_scans(stream.read())
+            if isinstance(file, TiffImagePlugin.TiffImageFile):
+                width, height = (int(file.tag_v2.get(tag, 1)) for tag in (_TILE_WIDTH, _TILE_HEIGHT))
+                _check_size(width, height, max_pixels, "a tile of ")
+            with quiet:
+                file.load()
+            if info.bits == 16:
+                stream.seek(0)
+                deep = _decode_16_bit(stream.read(), info.format)
+        except ImageError:
+            raise
         except _DECODER_ERRORS as error:
             raise ImageError(f"{info.format} data is truncated or corrupt ({error}); fetch the file again") from error
-        deep = None
-        if info.bits == 16:
-            stream.seek(0)
-            deep = _decode_16_bit(stream.read(), info.format)
     return StoredImage(file, deep, profile, 1 if info.format == "TIFF" else orientation)  # TIFF is turned by decoders
 
 
@@ -271,33 +296,45 @@ def _stream(data: bytes | Path | BinaryIO) -> BinaryIO:
     return io.BytesIO(data) if isinstance(data, bytes) else data
 
 
-def _open(stream: BinaryIO) -> tuple[ImageFile.ImageFile, int]:
+def _open(stream: BinaryIO, max_pixels: int | None = None) -> tuple[ImageFile.ImageFile, int]:
     """Parse the header; the EXIF orientation (1 to 8) comes with it.
 
     The format's own factory is called, not ``Image.open``, whose guard against huge images is a process-wide setting
     that warns on stderr; ours is ``max_pixels``.
     """
-    prefix = stream.read(16)
+    prefix = stream.read(30)
     stream.seek(0)
     if not prefix:
         raise ImageError("file is empty (0 bytes); fetch it again or remove it")
     factory = next((factory for magic, factory in _FACTORIES.items() if prefix.startswith(magic)), None)
     if factory is None:
         raise ImageError(f"not a JPEG, PNG, WebP, TIFF or BMP image (begins with {prefix[:8]!r}); convert or remove it")
-    with _QUIET, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # broken EXIF is common, harmless, and loud
+    if max_pixels is not None and prefix.startswith(b"RIFF"):
+        _check_size(*(webp_size(prefix) or (0, 0)), max_pixels)
+    with quiet:  # broken EXIF is common, harmless, and loud
         try:
+            if prefix.startswith(b"\xff\xd8"):
+                check_jpeg_header(stream)
+            elif prefix.startswith((b"II", b"MM")):
+                check_tags(stream)
             image = factory(stream, "")
         except _DECODER_ERRORS as error:
             raise ImageError(f"image header is truncated or corrupt ({error}); fetch the file again") from error
         try:
             if image.format == "PNG" and "exif" not in image.info:
                 image.info["exif"] = _late_exif(stream)
+            check_exif(image.info.get("exif", b""))
             # not image.getexif(): for PNG that decodes the whole picture
             orientation = PillowImage.Image.getexif(image).get(_ORIENTATION, 1)
         except _DECODER_ERRORS:
             orientation = 1
     return image, orientation if orientation in range(1, 9) else 1
+
+
+def _check_size(width: int, height: int, max_pixels: int, what: str = "") -> None:
+    if width * height > max_pixels:
+        size = f"{what}{width}x{height}"
+        raise ImageError(f"{size} is more than {max_pixels} pixels; reduce the image or raise max_pixels")
 
 
 def _describe(image: ImageFile.ImageFile, orientation: int) -> ImageInfo:
@@ -316,13 +353,9 @@ def _describe(image: ImageFile.ImageFile, orientation: int) -> ImageInfo:
 
 def _decode_16_bit(data: bytes, format_name: str) -> NDArray[np.uint16]:
     """Decode with all 16 bits: (H, W), (H, W, 3) RGB or (H, W, 4) RGBA."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # libtiff remarks on unknown tags
-    try:
-        data = _pixels_only(data) if format_name == "PNG" else data
+    data = clean_png(data) if format_name == "PNG" else data
+    with quiet:
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
     if deep is None or deep.dtype != np.uint16:
         raise ImageError(f"16-bit {format_name} of an unusual layout cannot be decoded; convert it to 8 bits")
     if deep.ndim == 2:
@@ -357,14 +390,20 @@ def _late_exif(png: BinaryIO) -> bytes:
     return exif
 
 
-def _pixels_only(png: bytes) -> bytes:
-    """Keep only the chunks that make the pixels: libpng writes to stderr about profiles that it dislikes."""
-    makers = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-    return png[:8] + b"".join(png[start:end] for kind, start, end in _png_chunks(io.BytesIO(png)) if kind in makers)
-
-
 def to_srgb(image: PillowImage.Image, icc_profile: bytes | None) -> tuple[Rgb, NDArray[np.uint8] | None]:
-    """Return the colours as sRGB, (H, W, 3), and the opacity, (H, W), or None."""
+    """Return the colours as sRGB, (H, W, 3), and the opacity, (H, W), or None.
+
+    Raises:
+        ImageError: the palette does not fit the pixels.
+    """
+    try:
+        with quiet:
+            return _to_srgb(image, icc_profile)
+    except _DECODER_ERRORS as error:
+        raise ImageError(f"palette or colours are corrupt ({error}); fetch the file again") from error
+
+
+def _to_srgb(image: PillowImage.Image, icc_profile: bytes | None) -> tuple[Rgb, NDArray[np.uint8] | None]:
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBa"):
         image = image.convert("RGBA")
     opacity = np.asarray(image.getchannel("A")) if image.mode == "RGBA" else None

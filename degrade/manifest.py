@@ -24,15 +24,21 @@ def read_manifest(out: Path | str | Store) -> dict[str, Any] | None:
 
     Raises:
         ValueError: there is one that is not ours.
+        OSError: it cannot be read.
     """
     store = open_store(out)
     try:
         manifest = json.loads(store.read(MANIFEST))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except ValueError:
         manifest = None
-    if isinstance(manifest, dict) and manifest.get("format") == FORMAT and isinstance(manifest.get("settings"), dict):
+    needed = {"settings": dict, "settings_hash": str, "plan_sha256": str}
+    if (
+        isinstance(manifest, dict)
+        and manifest.get("format") == FORMAT
+        and all(isinstance(manifest.get(name), kind) for name, kind in needed.items())
+    ):
         return manifest
     raise ValueError(
         f"{store.place(MANIFEST)} is not a manifest of `degrade synth`; choose another --out, or move it away"
@@ -69,13 +75,14 @@ def read_plan(store: Store, plan_sha256: str) -> Iterator[PlannedSource]:
 
     Raises:
         ValueError: it is missing, or not the one that the manifest vouches for.
+        OSError: it cannot be read.
     """
     try:
         count = _lines_vouched_for(store, plan_sha256)
         with store.open(PLAN) as file:
             for line in islice(file, count):
                 yield PlannedSource(**json.loads(line))
-    except (OSError, ValueError, TypeError) as error:
+    except (FileNotFoundError, ValueError, TypeError) as error:
         place = store.place(PLAN)
         raise ValueError(f"{place} is missing or damaged; put it back, use another --out, or --overwrite") from error
 

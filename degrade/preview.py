@@ -11,6 +11,7 @@ from degrade.crops import reduce_by
 from degrade.images import Rgb, encode_image, read_image
 from degrade.job import Job
 from degrade.plan import PlannedSource, examine, order_of, plan_units
+from degrade.shards import shard_is_done
 from degrade.sources import Source, list_sources
 from degrade.store import Store, write_atomic
 from degrade.tars import HR_ROLES, LR_ROLES, split_member, tar_members
@@ -89,9 +90,10 @@ def shard_preview(store: Store, name: str, *, rows: int = 10) -> None:
 
 
 def _stored_pairs(store: Store) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """The name of the tar and the members of each pair, as ``hr``, ``lr`` and ``json``."""
+    """The name of the tar and the members of each pair, as ``hr``, ``lr`` and ``json``, of shards that are finished."""
     for tar in store.names():
-        if not re.fullmatch(r"pairs-\d{6,}\.tar", tar):
+        found = re.fullmatch(r"pairs-(\d{6,})\.tar", tar)
+        if not found or not shard_is_done(store, int(found[1])):
             continue
         pairs: dict[str, dict[str, bytes]] = {}
         with store.open(tar) as file:

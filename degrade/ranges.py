@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from degrade.sentences import shown
+
 Name = TypeVar("Name", bound=str)
 
 
@@ -20,7 +22,7 @@ def _as_pair(value: Any) -> Any:
     return value
 
 
-def _between(low: float, high: float = math.inf) -> Callable[[tuple[float, float]], tuple[float, float]]:
+def _between(low: float, high: float) -> Callable[[tuple[float, float]], tuple[float, float]]:
     def check(value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:
             raise ValueError(f"the range [{value[0]}, {value[1]}] is reversed; write [{value[1]}, {value[0]}]")
@@ -46,10 +48,21 @@ def _as_weights(value: Any) -> Any:
     return value
 
 
-def _positive_total(value: dict[str, float]) -> dict[str, float]:
-    if min(value.values(), default=0) < 0 or sum(value.values()) <= 0:
-        raise ValueError(f"the weights {list(value.values())} cannot be drawn from; none negative, their sum above 0")
+def _drawable(value: dict[str, float]) -> dict[str, float]:
+    check_weights(tuple(value.values()))
     return value
+
+
+def check_weights(weights: tuple[float, ...]) -> tuple[float, ...]:
+    """Refuse weights that nothing can be drawn by.
+
+    Raises:
+        ValueError: one is negative, or their sum is 0 or not finite.
+    """
+    if min(weights, default=0) < 0 or not 0 < sum(weights) < math.inf:
+        told = shown(list(weights))
+        raise ValueError(f"the weights {told} cannot be drawn from; none negative, their sum above 0 and finite")
+    return weights
 
 
 class _AlsoNumber:
@@ -70,17 +83,19 @@ class _AlsoNames:
 
 
 _Pair = BeforeValidator(_as_pair)
-AnyRange = Annotated[tuple[float, float], _Pair, AfterValidator(_between(-math.inf)), _AlsoNumber()]
-PositiveRange = Annotated[tuple[float, float], _Pair, AfterValidator(_between(0)), _AlsoNumber()]
+AngleRange = Annotated[tuple[float, float], _Pair, AfterValidator(_between(-360, 360)), _AlsoNumber()]
+PositiveRange = Annotated[tuple[float, float], _Pair, AfterValidator(_between(0, 1000)), _AlsoNumber()]
+LengthRange = Annotated[tuple[float, float], _Pair, AfterValidator(_between(0, 100)), _AlsoNumber()]
 FactorRange = Annotated[tuple[float, float], _Pair, AfterValidator(_between(0.01, 100)), _AlsoNumber()]
 FractionRange = Annotated[tuple[float, float], _Pair, AfterValidator(_between(0, 1)), _AlsoNumber()]
 QualityRange = Annotated[tuple[int, int], _Pair, AfterValidator(_between(1, 100)), _AlsoNumber()]
 OddSizeRange = Annotated[tuple[int, int], _Pair, AfterValidator(_between(1, 101)), AfterValidator(_odd), _AlsoNumber()]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Shares = Annotated[tuple[float, ...], AfterValidator(check_weights)]
 Weights = Annotated[
     dict[Name, float],
     BeforeValidator(_as_weights),
-    AfterValidator(_positive_total),
+    AfterValidator(_drawable),
     _AlsoNames(),
 ]
 Direction = Literal["up", "down", "keep"]

@@ -2,12 +2,15 @@
 
 A worker loads the model once, and writes the shards that it is given where all can see them. Whoever dies is replaced,
 and the shard is given out again: made twice, it has the same bytes. Machines that join while the run goes on get work.
+An answer that is lost costs a shard made twice, never one that is missing.
 """
 
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -22,21 +25,30 @@ import torch
 from degrade.job import Job
 from degrade.manifest import read_manifest
 from degrade.plan import Unit
-from degrade.shards import PairShardWriter
-from degrade.store import Store, is_address, open_store
+from degrade.shards import PairShardWriter, remove_stale
+from degrade.store import DiskStore, Store, is_address, open_store
 from degrade.tars import ShardError
 from degrade.unit_maker import Progress, UnitMaker
 
-MAX_DEATHS = 5  # of workers at one shard, which then must be what kills them; and of workers that never began
+MAX_DEATHS = 5  # of workers at one shard, which then must be what kills them; and of workers of which none ever began
 RECOUNT_S = 5.0  # how often machines that joined are looked for
+REACH_S = 10.0  # for a cluster to be found at an address
+STOP_S = 10.0  # for workers that are stopped to be gone
+
+_log = logging.getLogger(__name__)
 
 
 class RayCluster:
     """A connection to a Ray cluster, to be used in a ``with`` block.
 
+    A run survives the death of workers and of machines, also of the one that it was started on. It does not survive
+    that of the head node: after 60 s (``RAY_gcs_rpc_server_reconnect_timeout_s``) Ray ends the process, with a line of
+    its own and exit status 1, which no Python code can catch. What was finished is kept, as after ``kill -9``.
+
     Args:
         address: of the cluster, "auto" for the one that runs on this machine; None for the one that ``RAY_ADDRESS``
-            names, or, without that, for one of this machine alone, which ends with the block.
+            names, or, without that, for one of this machine alone, which ends with the block. Where the caller has
+            called ``ray.init``, that cluster is used, and goes on.
 
     Raises:
         ValueError: Ray is not installed, or there is no cluster at the address.
@@ -52,11 +64,16 @@ class RayCluster:
         self._ray = ray
         self._ours = not ray.is_initialized()
         if self._ours:
+            # without "local" Ray would join whatever was last started on this machine
+            place = address or os.environ.get("RAY_ADDRESS") or "local"
             try:
-                ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                place = address or "this machine"
+                _refuse_unreachable(place)
+                with _sigterm_kept():
+                    ray.init(place, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+            except (OSError, RuntimeError, ValueError) as error:
                 raise ValueError(f"no Ray cluster at {place} ({_first_line(error)}); see `ray status`") from error
+            # of every worker and machine that dies Ray would print twenty lines of log, into our stdout
+            ray._private.worker._worker_logs_enabled = False
 
     def __enter__(self) -> "RayCluster":
         return self
@@ -89,21 +106,19 @@ class RayCluster:
         """
         ray = self._ray
         kind = "GPU" if job.settings.device.startswith("cuda") else "CPU"
-        available = self._available(kind)
+        available = self.available(kind)
         if not available:
             raise ShardError(f"the Ray cluster has no {kind}; see `ray status`")
-        gpus = 0.0 if kind == "CPU" else min(1.0, available / (workers or available))
+        gpus = 1 / -(-(workers or 1) // available) if kind == "GPU" else 0  # several to one only if asked for more
         worker_class = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_ShardWorker)
         address = store.address if is_address(store.address) else str(Path(store.address).absolute())
         tasks = _Tasks(units)
-        busy: dict[
-            Any, tuple[Any, _Task | None]
-        ] = {}  # worker and what it does, by the answer to come; None = it starts
+        busy: dict[Any, tuple[Any, _Task | None]] = {}  # by the answer to come: worker, and its task, None = it starts
         wanted, counted, unborn = 0, -RECOUNT_S, 0
         try:
             while tasks or any(task for _, task in busy.values()):
                 if time.monotonic() - counted > RECOUNT_S:
-                    wanted, counted = min(count, workers or max(1, self._available(kind))), time.monotonic()
+                    wanted, counted = min(count, workers or max(1, self.available(kind))), time.monotonic()
                 while tasks and len(busy) < wanted:
                     worker = worker_class.remote(job, address)
                     busy[worker.start.remote(str(hr_dir))] = worker, None
@@ -117,12 +132,15 @@ class RayCluster:
                             raise error.cause from None
                         raise
                     except ray.exceptions.RayError as error:  # the worker, or its machine, has died
-                        unborn += task is None
-                        if unborn > MAX_DEATHS:
-                            raise ShardError(f"workers die while they start ({_first_line(error)})") from error
+                        ray.kill(worker)  # or cannot be reached
                         if task is not None:
                             tasks.give_back(task, error)
+                            continue
+                        unborn += 1
+                        if unborn >= MAX_DEATHS and not any(task for _, task in busy.values()):
+                            raise ShardError(f"workers die while they start ({_first_line(error)})") from error
                         continue
+                    unborn = 0
                     if task is not None:
                         yield progress
                     if tasks:
@@ -130,16 +148,21 @@ class RayCluster:
                         busy[worker.make.remote(task.shard, task.units)] = worker, task
                     else:
                         ray.kill(worker)
-        except ray.exceptions.RayConnectionError as error:
-            raise ShardError(
-                f"the Ray cluster has gone ({_first_line(error)}); run the same command again, finished shards are kept"
-            ) from error
         finally:
-            for worker, _ in busy.values():
-                with contextlib.suppress(ray.exceptions.RayError):
-                    ray.kill(worker)
+            self._stop(busy)
+            unfinished = {task.shard for _, task in busy.values() if task is not None}
+            with contextlib.suppress(OSError):  # else the next run removes it
+                remove_stale(store, tasks.died_of | unfinished)
 
-    def _available(self, kind: str) -> int:
+    def _stop(self, busy: dict[Any, tuple[Any, "_Task | None"]]) -> None:
+        """Kill workers, and wait until they are dead: until then they may begin a file."""
+        for worker, _ in busy.values():
+            self._ray.kill(worker)
+        if working := [answer for answer, (_, task) in busy.items() if task is not None]:
+            self._ray.wait(working, num_returns=len(working), timeout=STOP_S)
+
+    def available(self, kind: str) -> int:
+        """How many of a ``kind``, "CPU" or "GPU", the cluster has."""
         return int(self._ray.cluster_resources().get(kind, 0))
 
 
@@ -155,6 +178,7 @@ class _Tasks:
     def __init__(self, units: Iterator[Unit]) -> None:
         self._planned = (_Task(shard, list(own)) for shard, own in groupby(units, key=lambda unit: unit.shard))
         self._next: deque[_Task] = deque()
+        self.died_of: set[int] = set()
 
     def __bool__(self) -> bool:
         if not self._next:
@@ -166,11 +190,13 @@ class _Tasks:
 
     def give_back(self, task: _Task, error: Exception) -> None:
         """To be tried again; a `ShardError` when it has cost too many workers."""
+        self.died_of.add(task.shard)
         if task.deaths + 1 >= MAX_DEATHS:
             raise ShardError(
                 f"shard {task.shard} has cost {MAX_DEATHS} workers ({_first_line(error)}); look at the memory of the "
                 "machines, use fewer --workers, or leave out images by --max-pixels; finished shards are kept"
             ) from error
+        _log.warning("shard %d has lost its worker (%s); it is made again", task.shard, _first_line(error))
         self._next.appendleft(task._replace(deaths=task.deaths + 1))
 
 
@@ -178,14 +204,16 @@ class _ShardWorker:
     """An actor: one process on some machine of the cluster."""
 
     def __init__(self, job: Job, address: str) -> None:
-        self.job, self.store = job, open_store(address)
-        self.host = socket.gethostname()
+        self.job, self.address = job, address  # nothing here that can fail: Ray takes that for a death
 
     def start(self, hr_dir: str) -> None:
         """Load the model, and refuse to work where files would be lost or missed."""
         import ray
 
-        self.host += f"/{ray.get_runtime_context().get_node_id()[:8]}"
+        self.host = f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:8]}"
+        self.store = open_store(self.address)
+        if not isinstance(self.store, DiskStore):
+            self.store.remove_stale()  # of workers that died on this machine; on a shared disk others are writing
         manifest = read_manifest(self.store)
         if manifest is None or manifest["settings_hash"] != self.job.settings.hash():
             raise ShardError(
@@ -206,6 +234,28 @@ class _ShardWorker:
             for unit in units:
                 total += self.maker.make(unit).write(writer, self.job.settings)
         return total
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Knock first: Ray would try for a quarter of an hour, and print why every few seconds.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    host, _, port = address.rpartition(":")
+    if "/" not in host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray sets handlers of its own, by which SIGTERM aborts the process with a stack trace."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(error: Exception) -> str:

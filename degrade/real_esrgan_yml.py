@@ -6,14 +6,24 @@ whatever ``blur_kernel_size`` says, and the resizes are not antialiased.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from degrade.ranges import FactorRange, OddSizeRange, PositiveRange, Probability, QualityRange
+from degrade.ranges import (
+    FactorRange,
+    OddSizeRange,
+    PositiveRange,
+    Probability,
+    QualityRange,
+    Shares,
+    check_weights,
+)
 from degrade.recipe_groups import Chain, Shuffle, Step
 from degrade.recipe_steps import Blur, Jpeg, KernelName, ModeName, Noise, Resize, StrictModel
+from degrade.sentences import shown
 
+_ThreeShares = Annotated[tuple[float, float, float], AfterValidator(check_weights)]
 _KernelNames = tuple[KernelName, ...]
 _SIX_KERNELS: _KernelNames = (
     "iso",
@@ -30,7 +40,7 @@ _MODES: dict[ModeName, float] = {"area": 1.0, "bilinear": 1.0, "bicubic": 1.0}
 class RealEsrganOptions(StrictModel):
     """The degradation keys of a Real-ESRGAN options file; the defaults are the published numbers of x4plus."""
 
-    resize_prob: tuple[float, float, float] = (0.2, 0.7, 0.1)  # up, down, keep
+    resize_prob: _ThreeShares = (0.2, 0.7, 0.1)  # up, down, keep
     resize_range: FactorRange = (0.15, 1.5)
     gaussian_noise_prob: Probability = 0.5  # otherwise Poisson
     noise_range: PositiveRange = (1.0, 30.0)  # standard deviation in 8-bit levels
@@ -38,7 +48,7 @@ class RealEsrganOptions(StrictModel):
     gray_noise_prob: Probability = 0.4
     jpeg_range: QualityRange = (30, 95)
     kernel_list: _KernelNames = _SIX_KERNELS
-    kernel_prob: tuple[float, ...] = _SIX_WEIGHTS
+    kernel_prob: Shares = _SIX_WEIGHTS
     sinc_prob: Probability = 0.1
     blur_sigma: PositiveRange = (0.2, 3.0)
     betag_range: PositiveRange = (0.5, 4.0)
@@ -46,7 +56,7 @@ class RealEsrganOptions(StrictModel):
 
     second_order_prob: Probability = 1.0  # ResShift's key: chance of the whole second degradation
     second_blur_prob: Probability = 0.8
-    resize_prob2: tuple[float, float, float] = (0.3, 0.4, 0.3)
+    resize_prob2: _ThreeShares = (0.3, 0.4, 0.3)
     resize_range2: FactorRange = (0.3, 1.2)
     gaussian_noise_prob2: Probability = 0.5
     noise_range2: PositiveRange = (1.0, 25.0)
@@ -54,7 +64,7 @@ class RealEsrganOptions(StrictModel):
     gray_noise_prob2: Probability = 0.4
     jpeg_range2: QualityRange = (30, 95)
     kernel_list2: _KernelNames = _SIX_KERNELS
-    kernel_prob2: tuple[float, ...] = _SIX_WEIGHTS
+    kernel_prob2: Shares = _SIX_WEIGHTS
     sinc_prob2: Probability = 0.1
     blur_sigma2: PositiveRange = (0.2, 1.5)
     betag_range2: PositiveRange = (0.5, 4.0)
@@ -146,7 +156,8 @@ def import_real_esrgan_options(data: Mapping[str, Any]) -> tuple[RealEsrganOptio
         The options, and notes: which keys have no effect, which are for training only, which were not given.
 
     Raises:
-        pydantic.ValidationError: a key has a value that cannot be (the recipe loader turns it into one sentence).
+        ValueError: a key has a value that cannot be (pydantic's, which the recipe loader turns into one sentence, or
+            a sentence).
     """
     given: dict[str, Any] = {}
     for section in _sections(data):
@@ -154,16 +165,19 @@ def import_real_esrgan_options(data: Mapping[str, Any]) -> tuple[RealEsrganOptio
     sizes = {key: given.pop(key) for key in _SIZE_KEYS if key in given}
     notes = []
     if "second_order_prob" in given:  # ResShift and SinSR do honour the sizes: odd numbers from 3 to two below the key
-        given |= {key.removeprefix("blur_"): (3, size - 2) for key, size in sizes.items()}
+        for key, size in sizes.items():
+            if type(size) is not int or size < 5 or size % 2 == 0:
+                raise ValueError(f"{key} {shown(size)} is no size of kernels; write an odd number from 5 up")
+            given[key.removeprefix("blur_")] = (3, size - 2)
     else:
-        notes += [f"{key} {size} has no effect: the sizes drawn are 7..21, odd" for key, size in sizes.items()]
+        notes += [f"{key} {shown(size)} has no effect: the sizes drawn are 7..21, odd" for key, size in sizes.items()]
     missing = sorted(_KEYS - given.keys() - {"second_order_prob"})
     if missing:
         notes.append(f"not given, so as published for Real-ESRGAN x4plus: {', '.join(missing)}")
     containers = {path[0] for path in _SECTIONS}
     ignored = {key for section in _sections(data) for key in section} - _KEYS - set(_SIZE_KEYS) - containers
     if ignored:
-        notes.append(f"for training only, ignored: {', '.join(sorted(map(str, ignored)))}")
+        notes.append(f"for training only, ignored: {', '.join(sorted(map(shown, ignored)))}")
     return RealEsrganOptions(**given), tuple(notes)
 
 

@@ -51,6 +51,7 @@ from degrade.sharpen import unsharp_mask
 __all__ = ["PRESET_NAMES", "ClassicalDegrader", "Recipe"]
 
 _SCALES = (2, 3, 4)
+_ROOM, _GROWTH = 1 << 24, 16  # a step may make this many pixels, or this many times those of the HR image
 
 
 class Recipe(StrictModel):
@@ -223,16 +224,19 @@ def _check_batch(hr: Tensor, params_list: Sequence[Drawn]) -> None:
 def _degrade(hr: Tensor, params: Drawn) -> Tensor:
     lr_size = (hr.shape[-2] // params["scale"], hr.shape[-1] // params["scale"])
     image = hr
+    room = max(_ROOM, _GROWTH * hr.shape[-2] * hr.shape[-1])
     for step in params["steps"]:
-        image = _resize(image, step, lr_size) if step["op"] == "resize" else _apply_step(image, step)
+        image = _resize(image, step, lr_size, room) if step["op"] == "resize" else _apply_step(image, step)
     if tuple(image.shape[-2:]) != lr_size:
         raise ValueError(f"the drawn steps end at {tuple(image.shape[-2:])}, not at LR size {lr_size}; draw them again")
     return image
 
 
-def _resize(image: Tensor, step: Drawn, lr_size: tuple[int, int]) -> Tensor:
+def _resize(image: Tensor, step: Drawn, lr_size: tuple[int, int], room: int) -> Tensor:
     height, width = lr_size if step["of"] == "lr" else image.shape[-2:]
     size = (max(1, int(height * step["factor"])), max(1, int(width * step["factor"])))
+    if size[0] * size[1] > room:
+        raise ValueError(f"a resize by factor {step['factor']:.3g} makes {size[1]}x{size[0]} pixels; lower its factor")
     return resize(image, size, step["mode"], antialias=step["antialias"])
 
 

@@ -12,6 +12,14 @@ from pydantic import BaseModel, ValidationError
 
 from degrade.real_esrgan_yml import RealEsrganOptions, import_real_esrgan_options, is_real_esrgan_options
 from degrade.recipe_groups import Step
+from degrade.sentences import shown
+
+MAX_BYTES = 1 << 18  # of a file: PyYAML takes a second for as much
+MAX_VALUES = 10_000  # of a recipe, what aliases share counted each time: ten lines can say a billion steps
+MAX_DEPTH = 100
+
+# TOML's, and what PyYAML's constructors stumble over: `!!int ""`, `!!bool x`, `!!timestamp x`, a thousand brackets
+_PARSER_ERRORS = (yaml.YAMLError, ValueError, IndexError, KeyError, AttributeError, TypeError, RecursionError)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -53,47 +61,102 @@ def validated(model: type[Model], data: Mapping[str, Any], source: str = "recipe
         ValueError: names the source, the place, the key or value, and the way out.
     """
     try:
+        _check_extent(data)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    try:
         return model.model_validate(data)
     except ValidationError as error:
         raise ValueError(f"{source}: {_sentence(error, model)}") from None
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    readers: dict[str, Callable[[str], Any]] = {".yaml": yaml.safe_load, ".yml": yaml.safe_load, ".toml": tomllib.loads}
+    readers: dict[str, Callable[[str], Any]] = {".yaml": _read_yaml, ".yml": _read_yaml, ".toml": tomllib.loads}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"{path} is not a recipe file; use .yaml, .yml or .toml")
+    content = _read(path)
     try:
-        data = reader(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); check the path of the recipe") from None
-    except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = reader(content.decode().replace("\r\n", "\n"))
+    except _PARSER_ERRORS as error:
         reason = re.sub(r"\s+", " ", str(error))
-        raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}: {reason}") from None
+        raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}: {shown(reason)}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no mapping; start it with 'steps:' and a list of operations")
     return data
 
 
+def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a fifo or a device might never end
+        raise ValueError(f"{path} cannot be read (not a file); check the path of the recipe")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); check the path of the recipe") from None
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path} has more than the {MAX_BYTES} bytes that a recipe may have; check the path")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without merge keys, with which nested aliases grow tenfold at every level while they are parsed."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse ``<<``."""
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "merge keys (<<) are not supported; write the keys out", key.start_mark
+                )
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+
+
+def _check_extent(data: Any) -> None:
+    """Refuse what is nested too deeply, in itself, or holds too much; cheap however large shared parts make it."""
+    known: dict[int, tuple[int, int]] = {}  # values and depth of what was counted already, by identity
+
+    def extent(value: Any, depth: int) -> tuple[int, int]:
+        if not isinstance(value, (dict, list, tuple)):
+            return 1, 0
+        if id(value) not in known:
+            parts = value.values() if isinstance(value, dict) else value
+            inner = [extent(part, depth + 1) for part in parts] if depth < MAX_DEPTH else [(0, MAX_DEPTH)]
+            known[id(value)] = 1 + sum(count for count, _ in inner), 1 + max((below for _, below in inner), default=0)
+        count, below = known[id(value)]
+        if depth + below > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep; a recipe needs a few")
+        if count > MAX_VALUES:
+            raise ValueError(f"it holds more than {MAX_VALUES} values; a recipe has hundreds")
+        return count, below
+
+    extent(data, 0)
+
+
 def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     fault = error.errors()[0]
     place = list(fault["loc"])
+    told = shown(repr(fault["input"])) if isinstance(fault["input"], str) else shown(fault["input"])
     match fault["type"]:
         case "extra_forbidden":
             known = [name for name in _model_at(place[:-1], model).model_fields]
-            return f"unknown key {place[-1]!r} in {_where(place[:-1])}; {_suggest(str(place[-1]), known)}"
+            key = shown(repr(place[-1]))
+            return f"unknown key {key} in {_where(place[:-1])}; {_suggest(str(place[-1]), known)}"
         case "union_tag_invalid":
             op = fault["ctx"]["tag"]
-            return f"unknown op {op!r} in {_where(place)}; {_suggest(op, _STEP_TYPES)}"
+            return f"unknown op {shown(repr(op))} in {_where(place)}; {_suggest(op, _STEP_TYPES)}"
         case "union_tag_not_found":
             return f"{_where(place)} has no op; {_suggest('', _STEP_TYPES)}"
         case "literal_error":
             known = re.findall(r"'([^']*)'", fault["ctx"]["expected"]) or [fault["ctx"]["expected"]]
-            return f"unknown value {fault['input']!r} in {_where(place)}; {_suggest(str(fault['input']), known)}"
+            return f"unknown value {told} in {_where(place)}; {_suggest(told, known)}"
         case "missing":
             return f"{_where(place[:-1])} lacks the key {place[-1]!r}; add it"
     reason = fault["msg"].removeprefix("Value error, ")
-    return f"{_where(place)}: {reason[0].lower()}{reason[1:]}, got {fault['input']!r}"
+    return f"{_where(place)}: {reason[0].lower()}{reason[1:]}, got {told}"
 
 
 def _where(place: Sequence[str | int]) -> str:
@@ -107,7 +170,7 @@ def _where(place: Sequence[str | int]) -> str:
         elif isinstance(previous, int) and part in _STEP_TYPES:
             words += f" ({part})"
         else:
-            words += f" {part}"
+            words += f" {shown(part)}"
     return words.strip() or "the recipe"
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from degrade.ranges import Dice
+from degrade.ranges import Dice, Shares
 from degrade.recipe_steps import (
     BaseStep,
     Blur,
@@ -19,6 +19,7 @@ from degrade.recipe_steps import (
     StrictModel,
     Webp,
 )
+from degrade.sentences import shown
 
 
 class Chain(BaseStep):
@@ -41,13 +42,15 @@ class OneOf(BaseStep):
     op: Literal["one_of"] = "one_of"
     steps: tuple["Step", ...] = Field(min_length=1)
     """The alternatives."""
-    weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    weights: Shares | None = None
     """One weight per alternative; null for equal chances."""
 
     @model_validator(mode="after")
     def _one_weight_per_step(self) -> "OneOf":
-        if self.weights is not None and (len(self.weights) != len(self.steps) or sum(self.weights) <= 0):
-            raise ValueError(f"weights {list(self.weights)} for {len(self.steps)} steps; write one per step, not all 0")
+        if self.weights is not None and len(self.weights) != len(self.steps):
+            raise ValueError(
+                f"weights {shown(list(self.weights))} for {len(self.steps)} steps; write one per step, not all 0"
+            )
         return self
 
     def _draw(self, dice: Dice, scale: int) -> list[Drawn]:

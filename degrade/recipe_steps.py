@@ -10,11 +10,12 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from degrade.ranges import (
-    AnyRange,
+    AngleRange,
     Dice,
     Direction,
     FactorRange,
     FractionRange,
+    LengthRange,
     OddSizeRange,
     PositiveRange,
     Probability,
@@ -69,7 +70,7 @@ class Blur(BaseStep):
     """Standard deviation; aniso families draw two."""
     uniform_in: Literal["sigma", "variance"] = "sigma"
     """Which of the two is uniform over the range (BSRGAN's anisotropic kernels are uniform in variance)."""
-    angle_deg: AnyRange = (-180.0, 180.0)
+    angle_deg: AngleRange = (-180.0, 180.0)
     """Rotation of aniso and motion kernels."""
     beta_generalized: PositiveRange = (0.5, 4.0)
     """Exponent of generalized families: half the draws below 1, half above."""
@@ -77,9 +78,9 @@ class Blur(BaseStep):
     """Exponent of plateau families: half the draws below 1 (or at the lower end, when that is 1), half above."""
     cutoff_nyquist: FractionRange | None = None
     """Cut-off of sinc kernels, 1 = Nyquist; null is Real-ESRGAN's rule: from 1/3 below 13 px, from 1/5 above, to 1."""
-    radius_px: PositiveRange = (1.0, 4.0)
+    radius_px: LengthRange = (1.0, 4.0)
     """Radius of disk kernels."""
-    length_px: PositiveRange = (3.0, 15.0)
+    length_px: LengthRange = (3.0, 15.0)
     """Length of motion kernels."""
 
     def _draw(self, dice: Dice, scale: int) -> list[Drawn]:
@@ -163,12 +164,13 @@ class Noise(BaseStep):
     """Standard deviation of Gaussian noise in 8-bit levels."""
     poisson_scale: PositiveRange = (0.05, 3.0)
     """Factor on the deviation of a 256-photon count."""
-    correlation_px: PositiveRange = (0.5, 1.5)
+    correlation_px: LengthRange = (0.5, 1.5)
     """Sigma of the smoothing of correlated noise."""
     grey_probability: Probability = 0.0
     """Chance that the three channels share one noise."""
     mixed_channels: bool = False
-    """Gaussian noise whose channel covariance has random axes and eigenvalues uniform in [0, 1] (BSRGAN)."""
+    """Gaussian noise, where not grey, whose channel covariance has random axes and eigenvalues uniform in [0, 1]
+    (BSRGAN)."""
 
     def _draw(self, dice: Dice, scale: int) -> list[Drawn]:
         family = dice.pick(self.families)
@@ -179,7 +181,7 @@ class Noise(BaseStep):
         drawn["sigma_255"] = dice.uniform(self.sigma_255)
         if family == "correlated":
             drawn["correlation_px"] = dice.uniform(self.correlation_px)
-        if self.mixed_channels:
+        if self.mixed_channels and not grey:
             drawn["mixing"] = _random_mixing(dice)
         return [drawn]
 
@@ -276,7 +278,7 @@ class Sharpen(BaseStep):
     op: Literal["sharpen"] = "sharpen"
     amount: PositiveRange = (0.5, 0.5)
     """Strength."""
-    sigma_px: PositiveRange = (8.0, 8.0)
+    sigma_px: LengthRange = (8.0, 8.0)
     """Width of the mask's blur."""
     threshold_255: PositiveRange = (10.0, 10.0)
     """Detail weaker than this, in 8-bit levels, is left alone."""

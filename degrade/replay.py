@@ -1,6 +1,5 @@
 """Replay: make the LR of a stored pair again from its record alone, and compare bytes."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,15 @@ import numpy as np
 from degrade.contact_sheet import contact_sheet
 from degrade.crops import to_tensor
 from degrade.degrader import RealisticDegrader
-from degrade.images import encode_image, read_image
+from degrade.drawn import check_record
+from degrade.images import IMAGE_SUFFIXES, encode_image, read_image
 from degrade.manifest import read_manifest
 from degrade.mix import DegradationMix, fingerprint
 from degrade.recipe import Recipe
-from degrade.sample_meta import SampleMeta
+from degrade.sample_meta import SampleMeta, read_record
+from degrade.sentences import shown
 from degrade.store import write_atomic
-from degrade.tars import HR_ROLES, LR_ROLES, shard_paths, split_member, tar_members
+from degrade.tars import HR_ROLES, LR_ROLES, read_member, shard_paths, split_member, tar_members
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,19 @@ def replay_pair(shards: Path, key: str, *, degrader: str | None = None, picture:
         picture: a png to write with HR, stored LR and replayed LR.
 
     Raises:
-        ValueError: no such pair, or the weights are not those that made it.
+        ValueError: no such pair, it is damaged, or the weights are not those that made it.
+        ShardError: a tar cannot be read.
     """
     members = find_pair(shards, key.zfill(9))
     meta = SampleMeta.from_json(members["json"])
-    record = json.loads(meta.params)
+    record = read_record(meta.params)
+    check_record(record, f"params of pair {shown(meta.key)}")
     hr, stored = read_image(members["hr"]), read_image(members["lr"])
-    if hr.shape[:2] != (stored.shape[0] * meta.scale, stored.shape[1] * meta.scale):
+    scales = {meta.scale, record["params"]["scale"] if record["kind"] == "recipe" else meta.scale}
+    if {(stored.shape[0] * scale, stored.shape[1] * scale) for scale in scales} != {hr.shape[:2]}:
+        told = " and ".join(map(str, sorted(scales)))
         raise ValueError(
-            f"HR and LR of pair {meta.key} do not fit together at scale {meta.scale}; see `degrade verify`"
+            f"HR and LR of pair {shown(meta.key)} do not fit together at scale {told}; see `degrade verify`"
         )
     model = None
     if record["kind"] == "learned":
@@ -66,20 +71,25 @@ def replay_pair(shards: Path, key: str, *, degrader: str | None = None, picture:
         try:
             model = RealisticDegrader.from_pretrained(degrader or name).eval()
         except ValueError as err:
-            raise ValueError(f"{err}" if degrader else f"{err}; pass --degrader to say where {name} is now") from err
+            where = f"pass --degrader to say where {shown(name)} is now"
+            raise ValueError(f"{err}" if degrader else f"{err}; {where}") from err
         if not fingerprint(model).startswith(weights):
             raise ValueError(
-                f"{degrader or name} is not the degrader that made this pair, {meta.degrader}; pass --degrader"
+                f"{degrader or name} is not the degrader that made this pair, {shown(meta.degrader)}; pass --degrader"
             )
     mix = DegradationMix(model, None if model else Recipe.preset("bicubic"), scale=meta.scale)
     again = (mix.degrade_exactly(to_tensor(hr), [record])[0] * 255).round().byte().permute(1, 2, 0).numpy()
     extension = members["lr_extension"].decode()
     manifest = read_manifest(shards if shards.is_dir() else shards.parent) or {"settings": {"jpg_quality": 95}}
-    quality = manifest["settings"]["jpg_quality"] if extension == "jpg" else None
+    quality = manifest["settings"].get("jpg_quality") if extension == "jpg" else None
+    if not isinstance(quality, int | None):
+        raise ValueError(f"the manifest beside {shards} has jpg_quality {shown(quality)}; put the right one back")
     encoded = encode_image(again, extension, quality)
     if picture is not None:
         titles = ["HR", "stored LR", "replayed LR"]
-        sheet = contact_sheet([[hr, stored, again]], column_titles=titles, row_titles=[f"{meta.key} {meta.source}"])
+        sheet = contact_sheet(
+            [[hr, stored, again]], column_titles=titles, row_titles=[shown(f"{meta.key} {meta.source}")]
+        )
         picture.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(picture, encode_image(sheet, "png"))
     difference = int(np.abs(read_image(encoded).astype(int) - stored).max())
@@ -94,16 +104,17 @@ def find_pair(shards: Path, key: str) -> dict[str, bytes]:
     """
     for tar in shard_paths(shards):
         found: dict[str, bytes] = {}
-        with open(tar, "rb") as file:
-            for member in tar_members(tar):
-                name, role, extension = split_member(member.name)
-                if name != key:
-                    continue
-                file.seek(member.offset)
-                kind = "json" if extension == "json" else "hr" if role in HR_ROLES else "lr" if role in LR_ROLES else ""
-                found[kind] = file.read(member.size)
-                if kind == "lr":
-                    found["lr_extension"] = extension.encode()
+        for member in tar_members(tar):
+            name, role, extension = split_member(member.name)
+            kind = "json" if extension == "json" else "hr" if role in HR_ROLES else "lr" if role in LR_ROLES else ""
+            if name != key or not kind or (kind != "json" and f".{extension}" not in IMAGE_SUFFIXES):
+                continue
+            if kind in found:
+                raise ValueError(f"{shown(key)} in {shown(tar)} has two {kind} files; see `degrade verify`")
+            with open(tar, "rb") as file:
+                found[kind] = read_member(file, member)
+            if kind == "lr":
+                found["lr_extension"] = extension.encode()
         if {"hr", "lr", "json"} <= set(found):
             return found
-    raise ValueError(f"no pair {key} in {shards}; keys are nine digits, as `tar -tf` shows them")
+    raise ValueError(f"no pair {shown(key)} in {shards}; keys are nine digits, as `tar -tf` shows them")

@@ -3,6 +3,9 @@
 import json
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
+
+MAX_RECORD_BYTES = 1 << 24  # ours have one or two thousand; of a hundred million json makes gigabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +78,25 @@ class SampleMeta:
         Raises:
             ValueError: it is not JSON, or fields are missing, unknown or of another type.
         """
-        record = json.loads(data)
-        if not isinstance(record, dict):
-            raise ValueError(f"the record of a pair is a JSON object, this is a {type(record).__name__}; pass KEY.json")
+        record = read_record(data)
         differing = sorted(set(record) ^ set(cls.__annotations__))
         if differing:
             raise ValueError(f"not the record of a pair written here: {', '.join(differing)} missing or unknown")
         return cls(**record)
+
+
+def read_record(data: bytes | str) -> dict[str, Any]:
+    """Parse the JSON object that a record is, of ours or anyone's pairs.
+
+    Raises:
+        ValueError: it is none, too large, or nested too deeply.
+    """
+    if len(data) > MAX_RECORD_BYTES:
+        raise ValueError(f"the record has {len(data)} bytes, more than {MAX_RECORD_BYTES}")
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the record is not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"the record is a {type(record).__name__}, not a JSON object; pass KEY.json")
+    return record

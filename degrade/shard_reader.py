@@ -1,11 +1,16 @@
 """Read pair shards, ours or anyone's, as tensors for training."""
 
-import json
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
 import random
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 import webdataset as wds
@@ -13,7 +18,20 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from degrade.images import IMAGE_SUFFIXES, ImageError, read_image
-from degrade.tars import HR_ROLES, LR_ROLES, shard_paths, split_member
+from degrade.sample_meta import read_record
+from degrade.sentences import shown
+from degrade.tars import (
+    HR_ROLES,
+    LR_ROLES,
+    MAX_MEMBER_BYTES,
+    ShardError,
+    TarStream,
+    is_hidden,
+    shard_paths,
+    split_member,
+)
+
+_PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
 def read_pairs(
@@ -51,11 +69,12 @@ def read_pairs(
         ValueError: the shards do not exist; while iterating, a sample lacks an image, or ``where`` asks for what its
             record has not.
         ImageError: while iterating, an image cannot be decoded.
+        ShardError: while iterating, a tar cannot be read, or not to its end.
     """
     order = _ShardOrder(shard_paths(shards), seed, shuffled=shuffle > 0, resampled=resampled)
     buffer = [wds.detshuffle(shuffle, initial=shuffle, seed=seed)] if shuffle else []
     pairs = partial(_pairs, where=where, handler=handler)
-    return wds.DataPipeline(order, wds.tarfile_to_samples(handler=handler), *buffer, pairs)
+    return wds.DataPipeline(order, partial(_samples, handler=handler), *buffer, pairs)
 
 
 class _ShardOrder(IterableDataset[dict[str, str]]):
@@ -80,6 +99,77 @@ class _ShardOrder(IterableDataset[dict[str, str]]):
         yield from ({"url": tar} for tar in order[place::places])
 
 
+def _samples(shards: Iterable[dict[str, str]], handler: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
+    """The samples of tars, grouped as webdataset does: members in a row whose names agree up to the first dot.
+
+    `TarStream` says why this is not webdataset's own stage.
+    """
+    for shard in shards:
+        url = shard["url"]
+        try:
+            with contextlib.ExitStack() as opened:
+                yield from _grouped(_open(url, opened), url)
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+            problem = ShardError(f"{shown(url)} is not a readable tar ({error}); make it again or remove it")
+            problem.__cause__ = error
+            if not handler(problem):
+                return
+
+
+def _open(url: str, opened: contextlib.ExitStack) -> TarStream:
+    stream = wds.gopen(url)
+    if isinstance(stream, io.IOBase):  # else a pipe: closing it would wait for what runs there
+        opened.enter_context(cast(BinaryIO, stream))
+    head = stream.read(6)
+    seeks = isinstance(stream, io.BufferedReader) and stream.seekable()
+    if seeks:
+        stream.seek(0)
+    else:
+        stream = _Peeked(stream, head)
+    for magic, unpack in _PACKED.items():
+        if head.startswith(magic):
+            return TarStream(unpack(stream), seeks=False)
+    return TarStream(stream, seeks=seeks)
+
+
+class _Peeked:
+    """A stream of which the first bytes have been read already."""
+
+    def __init__(self, stream: BinaryIO, head: bytes) -> None:
+        self._stream, self._head = stream, head
+
+    def read(self, size: int) -> bytes:
+        if not self._head:
+            return self._stream.read(size)
+        head, self._head = self._head[:size], self._head[size:]
+        return head
+
+
+def _grouped(tar: TarStream, url: str) -> Iterator[dict[str, Any]]:
+    """Samples with the content of images and records, and the names of all other members."""
+    sample: dict[str, Any] = {}
+    held = 0
+    for member in tar.members():
+        key, role, extension = split_member(member.name)
+        suffix = member.name.rpartition("/")[2].partition(".")[2].lower()
+        if not suffix or is_hidden(member.name):
+            continue
+        if sample and key != sample["__key__"]:
+            yield sample
+            sample = {}
+        if not sample:
+            sample, held = {"__key__": key, "__url__": url}, 0
+        if suffix in sample:
+            sample["__problem__"] = f"has two files called {shown(suffix)}"
+        wanted = suffix == "json" or (role in HR_ROLES | LR_ROLES and f".{extension}" in IMAGE_SUFFIXES)
+        held += member.size * wanted
+        if held > MAX_MEMBER_BYTES:
+            sample["__problem__"] = f"has images and a record of more than {MAX_MEMBER_BYTES} bytes"
+        sample[suffix] = tar.content(member) if wanted and held <= MAX_MEMBER_BYTES else b""
+    if sample:
+        yield sample
+
+
 def _pairs(
     samples: Iterable[dict[str, Any]],
     where: Callable[[dict[str, Any]], bool] | None,
@@ -87,7 +177,12 @@ def _pairs(
 ) -> Iterator[dict[str, str | Tensor | dict[str, Any]]]:
     for sample in samples:
         try:
-            meta = json.loads(sample.get("json", b"{}"))
+            if "__problem__" in sample:
+                raise ValueError(f"{_place(sample)} {sample['__problem__']}; make the shard again")
+            try:
+                meta = read_record(sample.get("json", b"{}"))
+            except ValueError as error:
+                raise ValueError(f"{_place(sample)}: {error}") from error
             if where is not None and not _wanted(where, meta, sample):
                 continue
             pair = {
@@ -108,8 +203,8 @@ def _wanted(where: Callable[[dict[str, Any]], bool], meta: dict[str, Any], sampl
         return where(meta)
     except KeyError as err:
         raise ValueError(
-            f"{sample['__key__']} in {sample['__url__']} has no {err} in its record, which `where` asks for; "
-            f"there is {', '.join(meta) or 'no record'}"
+            f"{_place(sample)} has no {err} in its record, which `where` asks for; "
+            f"there is {shown(', '.join(meta)) or 'no record'}"
         ) from err
 
 
@@ -120,9 +215,12 @@ def _image(sample: dict[str, Any], roles: frozenset[str]) -> Tensor:
             try:
                 pixels = torch.from_numpy(read_image(data))
             except ImageError as error:
-                raise ImageError(f"{sample['__key__']}.{name} in {sample['__url__']}: {error}") from error
+                place = f"{shown(sample['__key__'])}.{shown(name)} in {shown(sample['__url__'])}"
+                raise ImageError(f"{place}: {error}") from error
             return pixels.permute(2, 0, 1).float().div_(255).contiguous()
-    found = ", ".join(name for name in sample if not name.startswith("__"))
-    raise ValueError(
-        f"{sample['__key__']} in {sample['__url__']} has {found} but no image called {' or '.join(sorted(roles))}"
-    )
+    found = shown(", ".join(name for name in sample if not name.startswith("__")))
+    raise ValueError(f"{_place(sample)} has {found} but no image called {' or '.join(sorted(roles))}")
+
+
+def _place(sample: dict[str, Any]) -> str:
+    return f"{shown(sample['__key__'])} in {shown(sample['__url__'])}"

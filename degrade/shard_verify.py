@@ -1,7 +1,7 @@
 """Check a data set of pairs, made by us or by anyone: hashes, decoding, sizes, alignment, duplicates, lost partners."""
 
 import hashlib
-import json
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -14,13 +14,25 @@ import numpy as np
 
 from degrade.alignment import subpixel_shift
 from degrade.images import IMAGE_SUFFIXES, ImageError, Rgb, read_image
+from degrade.sample_meta import read_record
+from degrade.sentences import shown
 from degrade.shards import read_marker
-from degrade.tars import HR_ROLES, LR_ROLES, ShardError, TarMember, shard_paths, split_member, tar_members
+from degrade.tars import (
+    HR_ROLES,
+    LR_ROLES,
+    ShardError,
+    TarMember,
+    read_member,
+    shard_paths,
+    split_member,
+    tar_members,
+)
 
 MAX_SHIFT_LR_PX = 0.1  # a set of pairs is aligned when the median shift is below this
 _SURE = 0.5  # response of subpixel_shift above which the shift of one pair is known to about 0.1 px
 _MIN_SIDE = 16  # smaller LR images cannot be aligned
 _SHOWN = 20
+_END = bytes(512)
 
 
 @dataclass
@@ -85,7 +97,7 @@ class _Pair:
     json: TarMember | None
 
     def __str__(self) -> str:
-        return f"{self.key} in {Path(self.tar).name}"
+        return _place(self.key, self.tar)
 
 
 def verify_shards(path: str | Path, *, sample: int | None = None) -> VerifyReport:
@@ -117,9 +129,9 @@ def _marker_problems(tars: list[str]) -> Iterator[str]:
         for tar in sorted(present) if markers else ():
             marker = markers.get(tar)
             if marker is None:
-                yield f"{tar} has no done marker that can be read; run synth again or remove it"
+                yield f"{shown(tar)} has no done marker that can be read; run synth again or remove it"
             elif _sha256(folder / tar) != marker.sha256:
-                yield f"{tar} differs from the hash in its marker; remove both and run synth again"
+                yield f"{shown(tar)} differs from the hash in its marker; remove both and run synth again"
         if present == {path.name for path in folder.glob("*.tar")}:  # the whole folder was asked for
             for tar, marker in markers.items():
                 if tar not in present and (marker is None or marker.count):
@@ -141,6 +153,13 @@ def _find_pairs(tar: str, problems: list[str]) -> list[_Pair]:
     """Group the members of a tar; samples without a partner become problems."""
     try:
         members = tar_members(tar)
+        with open(tar, "rb") as file:
+            file.seek(-2 * len(_END), os.SEEK_END)
+            end = file.read()
+            if _END not in (end[: len(_END)], end[len(_END) :]):
+                problems.append(
+                    f"{shown(tar)} ends without the end mark of a tar and may have held more; make it again"
+                )
     except ShardError as error:
         problems.append(str(error))
         return []
@@ -150,7 +169,8 @@ def _find_pairs(tar: str, problems: list[str]) -> list[_Pair]:
         part = "json" if extension == "json" else "hr" if role in HR_ROLES else "lr" if role in LR_ROLES else ""
         if part == "json" or (part and f".{extension}" in IMAGE_SUFFIXES):
             if part in samples[key]:
-                problems.append(f"{key} in {Path(tar).name} has two {part} files, {samples[key][part].name} is one")
+                name = shown(samples[key][part].name)
+                problems.append(f"{_place(key, tar)} has two {part} files, {name} is one")
             samples[key][part] = member
     pairs = []
     for key, parts in samples.items():
@@ -158,7 +178,7 @@ def _find_pairs(tar: str, problems: list[str]) -> list[_Pair]:
             pairs.append(_Pair(tar, key, parts["hr"], parts["lr"], parts.get("json")))
         elif "hr" in parts or "lr" in parts:
             has, lacks = ("HR", "LR") if "hr" in parts else ("LR", "HR")
-            problems.append(f"{key} in {Path(tar).name} has an {has} image but no {lacks} image")
+            problems.append(f"{_place(key, tar)} has an {has} image but no {lacks} image")
     return pairs
 
 
@@ -170,7 +190,7 @@ def _measure(pairs: Iterator[_Pair], report: VerifyReport) -> None:
     for pair in pairs:
         try:
             hr, lr, scale = _decode(pair)
-        except (ImageError, OSError) as error:
+        except (ValueError, OSError) as error:
             report.problems.append(f"{pair}: {error}")
             continue
         report.checked += 1
@@ -208,10 +228,10 @@ def _decode(pair: _Pair) -> tuple[Rgb, Rgb, int]:
     """Decode both images and derive the scale, compared with the one in the json when it has one.
 
     Raises:
-        ImageError: an image or the json is broken, or the sizes do not fit together.
+        ValueError: an image or the json is broken, or the sizes do not fit together.
     """
     with open(pair.tar, "rb") as file:
-        data = [_stretch(file, member) if member else b"" for member in (pair.hr, pair.lr, pair.json)]
+        data = [read_member(file, member) if member else b"" for member in (pair.hr, pair.lr, pair.json)]
     images = []
     for role, content in zip(("HR", "LR"), data, strict=False):
         try:
@@ -222,18 +242,14 @@ def _decode(pair: _Pair) -> tuple[Rgb, Rgb, int]:
     scale = hr.shape[0] // lr.shape[0]
     if hr.shape[:2] != (lr.shape[0] * scale, lr.shape[1] * scale):
         raise ImageError(f"HR {hr.shape[1]}x{hr.shape[0]} is not a whole multiple of LR {lr.shape[1]}x{lr.shape[0]}")
-    try:
-        recorded = json.loads(data[2] or b"{}").get("scale", scale)
-    except (ValueError, AttributeError) as error:
-        raise ImageError(f"json: not a JSON object ({error})") from error
+    recorded = read_record(data[2] or b"{}").get("scale", scale)
     if recorded != scale:
-        raise ImageError(f"json: scale {recorded}, while the images have {scale}")
+        raise ImageError(f"json: scale {shown(recorded)}, while the images have {scale}")
     return hr, lr, scale
 
 
-def _stretch(file: Any, member: TarMember) -> bytes:
-    file.seek(member.offset)
-    return bytes(file.read(member.size))
+def _place(key: str, tar: str) -> str:
+    return f"{shown(key)} in {shown(Path(tar).name)}"
 
 
 def _sha256(path: Path) -> str:

@@ -182,12 +182,16 @@ class PairShardWriter:
 
 
 def read_marker(out: Path | str | Store, index: int) -> ShardMarker | None:
-    """Read the done marker of a shard; None when there is none, or none that can be read."""
+    """Read the done marker of a shard; None when there is none, or none that makes sense.
+
+    Raises:
+        OSError: it may be there, but cannot be read now: a shard must not seem missing for that.
+    """
     try:
         marker = json.loads(open_store(out).read(f"{shard_name(index)}.json"))
         failures = [dict(failure) for failure in marker["failures"]]
         return ShardMarker(int(marker["count"]), int(marker["bytes"]), str(marker["sha256"]), failures)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 

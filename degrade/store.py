@@ -21,7 +21,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from degrade.tars import ShardError
 
@@ -29,7 +29,7 @@ BEAT_S = 5.0  # how often the owner of a claim in an object store says that it l
 PATIENCE_S = 30.0  # how long such a claim must stand still until its owner counts as dead
 POLL_S = 0.1
 
-_GROWING = re.compile(r"\.([\w-]+)\.\w+\.[0-9a-f]{12}\.tmp")
+_GROWING = re.compile(r"\.(\.?[\w-]+)\.\w+\.[0-9a-f]{12}\.tmp")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "r2")  # making one there might make a bucket
 
@@ -63,8 +63,8 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading and seeking.
+    def open(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        """Open a file for reading and seeking, in a ``with`` block.
 
         Raises:
             FileNotFoundError: there is none.
@@ -200,6 +200,7 @@ class DiskStore(Store):
 
     def put_new(self, name: str, data: bytes) -> None:
         """See `Store`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / name, "xb") as file:
             file.write(data)
 
@@ -216,6 +217,7 @@ class DiskStore(Store):
                 except (ImportError, OSError) as error:
                     if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
                         raise
+                    path.unlink(missing_ok=True)
                     held.enter_context(_beating(self, f".{name}.beat", wait))
                 yield
         finally:
@@ -242,7 +244,7 @@ class ObjectStore(Store):
 
     def names(self) -> list[str]:
         """See `Store`."""
-        with one_sentence(self.address):
+        with one_sentence(self.address), _asking(self.address):
             try:
                 found = self.files.ls(self.root, detail=False)
             except FileNotFoundError:
@@ -251,23 +253,26 @@ class ObjectStore(Store):
 
     def read(self, name: str) -> bytes:
         """See `Store`."""
-        return bytes(self.files.cat_file(self._path(name)))
+        with _asking(self.place(name)):
+            return bytes(self.files.cat_file(self._path(name)))
 
-    def open(self, name: str) -> BinaryIO:
-        """See `Store`."""
-        file: BinaryIO = self.files.open(self._path(name), "rb")
-        return file
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """See `Store`; what is read in the block is asked for in the block."""
+        with _asking(self.place(name)), self.files.open(self._path(name), "rb") as file:
+            yield file
 
     def size(self, name: str) -> int | None:
         """See `Store`."""
-        try:
-            return int(self.files.info(self._path(name))["size"])
-        except FileNotFoundError:
-            return None
+        with _asking(self.place(name)):
+            try:
+                return int(self.files.info(self._path(name))["size"])
+            except FileNotFoundError:
+                return None
 
     def remove(self, name: str) -> None:
         """See `Store`."""
-        with contextlib.suppress(FileNotFoundError), one_sentence(self.place(name)):
+        with one_sentence(self.place(name)), _asking(self.place(name)), contextlib.suppress(FileNotFoundError):
             self.files.rm_file(self._path(name))
 
     def growing(self, name: str) -> Path:
@@ -288,7 +293,7 @@ class ObjectStore(Store):
     def publish(self, growing: Path, name: str) -> None:
         """See `Store`."""
         expected = growing.stat().st_size
-        with one_sentence(self.place(name)):
+        with one_sentence(self.place(name)), _asking(self.place(name)):
             self._make_folder()
             self.files.put_file(str(growing), self._path(name))
             arrived = self.size(name)
@@ -299,19 +304,20 @@ class ObjectStore(Store):
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[None]:
         """A file that beats."""
-        with one_sentence(self.address):
+        with one_sentence(self.address), _asking(self.address):
             self._make_folder()
         with _beating(self, f".{name}.beat", wait):
             yield
 
     def put_new(self, name: str, data: bytes) -> None:
         """See `Store`."""
-        try:
-            self.files.pipe_file(self._path(name), data, mode="create")
-        except (NotImplementedError, TypeError):  # a store without conditional writes
-            if self.size(name) is not None:
-                raise FileExistsError(errno.EEXIST, "exists", self.place(name)) from None
-            self.files.pipe_file(self._path(name), data)
+        with _asking(self.place(name)):
+            try:
+                self.files.pipe_file(self._path(name), data, mode="create")
+            except (NotImplementedError, TypeError):  # a store without conditional writes
+                if self.size(name) is not None:
+                    raise FileExistsError(errno.EEXIST, "exists", self.place(name)) from None
+                self.files.pipe_file(self._path(name), data)
 
     def _make_folder(self) -> None:
         if self.address.partition("://")[0] not in _WITHOUT_FOLDERS:
@@ -361,9 +367,27 @@ def one_sentence(place: str) -> Iterator[None]:
         if isinstance(error, ShardError):
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full and is_address(place):
+            place = f"{tempfile.gettempdir()} (TMPDIR), where {place} grows"
         trouble = f"disk full at {place}" if full else f"cannot write {place} ({error.strerror or error})"
         remedy = "free space" if full else "repair that"
         raise ShardError(f"{trouble}: {remedy} and run the same command again, finished shards are kept") from error
+
+
+@contextlib.contextmanager
+def _asking(place: str) -> Iterator[None]:
+    """Turn errors of the client of an object store into a `ShardError`; those of botocore are no `OSError`."""
+    try:
+        yield
+    except (ShardError, FileNotFoundError, FileExistsError):
+        raise
+    except Exception as error:
+        if type(error).__module__ == "builtins" and not isinstance(error, OSError):
+            raise  # a bug of ours
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ShardError(
+            f"no access to {place} ({why}): repair that and run the same command again, finished shards are kept"
+        ) from error
 
 
 def _locked(path: Path, wait: bool) -> int:
@@ -382,7 +406,8 @@ def _locked(path: Path, wait: bool) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _same_file(descriptor, path):
                 os.ftruncate(descriptor, 0)
-                os.write(descriptor, _owner().encode())
+                with contextlib.suppress(OSError):  # on a full disk the lock has no name, and what follows says so
+                    os.write(descriptor, _owner().encode())
                 return descriptor
         except BlockingIOError:
             if not wait:
@@ -425,7 +450,7 @@ def _beating(store: Store, name: str, wait: bool) -> Iterator[None]:
         while not stopped.wait(BEAT_S):
             number += 1
             with contextlib.suppress(OSError):  # the network may be away for a while: the next beat tells
-                if _token(_read(store, name)) != token:
+                if _said(_read(store, name), "token") != token:
                     return  # taken over while this process slept; both write the same bytes
                 store.write(name, content(number))
 
@@ -437,7 +462,7 @@ def _beating(store: Store, name: str, wait: bool) -> Iterator[None]:
         stopped.set()
         thread.join()
         with contextlib.suppress(OSError):
-            if _token(_read(store, name)) == token:
+            if _said(_read(store, name), "token") == token:
                 store.remove(name)
 
 
@@ -449,29 +474,33 @@ def _outlast(store: Store, name: str, wait: bool) -> None:
     """
     first = _read(store, name)
     began = time.monotonic()
-    while first:
+    while first is not None:
         time.sleep(min(BEAT_S / 2, PATIENCE_S / 4))
         now = _read(store, name)
-        if not now:
+        if now is None:
             return
         if now != first:
             if not wait:
-                raise _claimed(store, str(json.loads(now).get("owner", "")))
+                raise _claimed(store, _said(now, "owner"))
             first, began = now, time.monotonic()
         elif time.monotonic() - began > PATIENCE_S:
             store.remove(name)
             return
 
 
-def _read(store: Store, name: str) -> bytes:
+def _read(store: Store, name: str) -> bytes | None:
     try:
         return store.read(name)
     except FileNotFoundError:
-        return b""
+        return None
 
 
-def _token(content: bytes) -> Any:
-    return json.loads(content)["token"] if content else ""
+def _said(content: bytes | None, what: str) -> str:
+    """The token or the owner in a file that beats; "" when it is gone, or was cut off by a kill or a full disk."""
+    try:
+        return str(json.loads(content or b"{}").get(what, ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def _host_mark() -> str:

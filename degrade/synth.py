@@ -40,6 +40,7 @@ from degrade.store import DiskStore, Store, open_store
 from degrade.workers import local_shards
 
 PREVIEW = "preview.png"
+INDEXES = ("failures", "_info", "shardindex", "stats", "preview")  # names of these files, up to the dot
 
 
 class SynthRun:
@@ -111,6 +112,7 @@ class SynthRun:
                 _refuse_other_shares(store, share)
                 # one node plans, the others wait for it, and read what it has written
                 held.enter_context(planning).enter_context(store.claim("plan", wait=True))
+                store.remove_stale(("manifest", "plan"))  # of a node that was killed just here
             manifest = read_manifest(store)
             if manifest is None and data_files(store):
                 raise ValueError(f"{store} holds shards but no manifest.json; choose another --out, or move them away")
@@ -233,6 +235,7 @@ class SynthRun:
             "images_left_out": self.catalog.count("left_out"),
         }
         with self.store.claim("indexes", wait=True):
+            self.store.remove_stale(INDEXES)  # of a node that was killed just here
             stats = write_indexes(self.store, summary=summary, planning_failures=self.catalog.left_out())
             shard_preview(self.store, PREVIEW)
         return stats

@@ -1,20 +1,26 @@
 """A training run on disk: its settings, its log, and the state from which it goes on after a stop."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from degrade.sample_meta import read_record
+from degrade.sentences import shown
+from degrade.stored_tensors import check_shapes, read_header, read_tensors
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+Held = TypeVar("Held")
 
 
 @dataclass
@@ -55,28 +61,49 @@ class TrainState:
         """
         step, _ = saved_at(path)
         try:
-            self._put_back(load_file(path), step)
-        except (KeyError, RuntimeError) as err:  # names or shapes
+            tensors = read_tensors(path)
+        except ValueError as err:
+            raise ValueError(f"{path} cannot be gone on from ({err}); use an earlier checkpoint of this run") from err
+        try:
+            self._check(tensors)
+        except ValueError as err:
             raise ValueError(f"{path} is a checkpoint of other networks ({err}); use one of this run") from err
+        self._put_back(tensors, step)
+
+    def _check(self, tensors: dict[str, Tensor]) -> None:
+        """See that what is stored fits what is there, optimizers apart, which are empty before their first step."""
+        expected = {f"part/{part}/{k}": v.shape for part, net in self.parts.items() for k, v in net.state_dict().items()}
+        for name, ema in self.averages.items():
+            expected |= {f"ema/{name}/{i}": shadow.shape for i, shadow in enumerate(ema.shadow_params)}
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        check_shapes({name: shape for name, shape in shapes.items() if name.startswith(("part/", "ema/"))}, expected)
+        for name, optimizer in self.optimizers.items():
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            slots = _under(shapes, f"optimizer/{name}/")
+            for slot, shape in slots.items():
+                index = slot.partition("/")[0]
+                known = index.isdecimal() and slot.count("/") == 1 and int(index) < len(parameters)
+                if not known or shape not in ((), parameters[int(index)].shape):
+                    raise ValueError(f"optimizer {name} has no {shown(slot)} of {tuple(shape)}")
 
     def _put_back(self, tensors: dict[str, Tensor], step: int) -> None:
-
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
         for part, module in self.parts.items():
-            module.load_state_dict(under(f"part/{part}/"))
+            module.load_state_dict(_under(tensors, f"part/{part}/"))
         for name, ema in self.averages.items():
-            shadows = under(f"ema/{name}/")
+            shadows = _under(tensors, f"ema/{name}/")
             ema.shadow_params = [shadows[str(i)].to(p.device) for i, p in enumerate(ema.shadow_params)]
             ema.optimization_step = step
         for name, optimizer in self.optimizers.items():
             state: dict[int, dict[str, Tensor]] = {}
-            for key, value in under(f"optimizer/{name}/").items():
+            for key, value in _under(tensors, f"optimizer/{name}/").items():
                 index, slot = key.split("/")
                 state.setdefault(int(index), {})[slot] = value
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        self.tensors = under("tensor/")
+        self.tensors = _under(tensors, "tensor/")
+
+
+def _under(named: Mapping[str, Held], prefix: str) -> dict[str, Held]:
+    return {name[len(prefix) :]: held for name, held in named.items() if name.startswith(prefix)}
 
 
 def saved_at(path: Path) -> tuple[int, float]:
@@ -87,24 +114,31 @@ def saved_at(path: Path) -> tuple[int, float]:
     """
     if not path.exists():
         return 0, 0.0
-    told = _metadata(path)
-    return int(told["step"]), float(told["seconds"])
+    step, seconds, _ = _metadata(path)
+    return step, seconds
 
 
 def saved_by(path: Path) -> int:
-    """How many processes trained what a state file holds."""
-    return int(_metadata(path).get("processes", 1))
+    """How many processes trained what a state file holds.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    return _metadata(path)[2]
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _metadata(path: Path) -> tuple[int, float, int]:
+    """Step, seconds, processes."""
     try:
-        with safe_open(path, "pt") as state:
-            told = state.metadata() or {}
-    except SafetensorError as err:
+        told = read_header(path)[1]
+    except ValueError as err:
         raise ValueError(f"{path} is no checkpoint ({err}); use a step-*.safetensors of this run") from err
-    if "step" not in told:
-        raise ValueError(f"{path} holds weights but no state of a training; use a step-*.safetensors of this run")
-    return told
+    try:
+        return int(told["step"]), float(told["seconds"]), int(told.get("processes", 1))
+    except (KeyError, ValueError) as err:
+        raise ValueError(
+            f"{path} holds weights but no state of a training; use a step-*.safetensors of this run"
+        ) from err
 
 
 class RunLog:
@@ -116,7 +150,7 @@ class RunLog:
         self.path = out / "metrics.jsonl"
         self.last: dict[str, float] = {}
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= start]
+        kept = [line for line in lines if _step_of(line) <= start]
         self.path.write_text("".join(line + "\n" for line in kept))
         if kept:
             self.last = json.loads(kept[-1])
@@ -138,6 +172,14 @@ class RunLog:
         return {f"lowest_{name}": min(logged)[0], f"lowest_{name}_at_step": min(logged)[1]} if logged else {}
 
 
+def _step_of(line: str) -> float:
+    """The step of a line of the log; beyond all of one that is not whole: a power cut leaves such."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
 def open_run(config: "DataclassInstance", out: Path, *, resume: bool) -> None:
     """Check that ``out`` is free or holds this very run, and write the settings into it.
 
@@ -149,7 +191,10 @@ def open_run(config: "DataclassInstance", out: Path, *, resume: bool) -> None:
     if config_file.exists():
         if not resume:
             raise ValueError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
-        before = json.loads(config_file.read_text())
+        try:
+            before = read_record(config_file.read_bytes())
+        except ValueError as err:
+            raise ValueError(f"{config_file} is damaged ({err}); put it back, or use another --out") from err
         different = [f.name for f in fields(config) if before.get(f.name) != settings[f.name]]
         if different:
             told = "; ".join(f"{name} was {before.get(name)!r}, is {settings[name]!r}" for name in different)

@@ -61,7 +61,7 @@ def _unit_results(job: Job, todo: Iterable[Unit], workers: int) -> Iterator[Iter
     def in_order() -> Iterator[tuple[Unit, Made]]:
         waiting: deque[tuple[Unit, Future[Made]]] = deque()
         for unit in todo:
-            with _ctrl_c_held():  # submitting starts processes
+            with _signals_held(), _death_told():  # submitting starts processes, and may find them dead
                 waiting.append((unit, pool.submit(_work, unit)))
             if len(waiting) >= workers * IN_FLIGHT_PER_WORKER:
                 yield _result(*waiting.popleft())
@@ -75,13 +75,27 @@ def _unit_results(job: Job, todo: Iterable[Unit], workers: int) -> Iterator[Iter
 
 
 @contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Inside, Ctrl-C waits. Processes started here inherit that for good: the parent ends them, without tracebacks."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_held() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM wait: a process that was half started would never be told to end.
+
+    Processes started here inherit that. Of Ctrl-C for good, since the parent ends them, without tracebacks.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _death_told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as err:
+        raise ShardError(
+            "a worker process died (out of memory?); run the same command again, with fewer --workers: "
+            "finished shards are kept"
+        ) from err
 
 
 _worker: UnitMaker
@@ -89,6 +103,7 @@ _worker: UnitMaker
 
 def _start_worker(job: Job) -> None:
     global _worker  # one per process: the model is loaded once, not with every unit
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # for good: to and fro costs half the speed, as idle threads spin on the neighbour's core
     cv2.setNumThreads(1)  # the processes share the cores already
@@ -108,10 +123,5 @@ def _work(unit: Unit) -> Made:
 
 
 def _result(unit: Unit, future: "Future[Made]") -> tuple[Unit, Made]:
-    try:
+    with _death_told():
         return unit, future.result()
-    except BrokenProcessPool as err:
-        raise ShardError(
-            "a worker process died (out of memory?); run the same command again, with fewer --workers: "
-            "finished shards are kept"
-        ) from err

@@ -155,12 +155,12 @@ def reading(shards: Path, work: Path, epochs: int) -> list[dict[str, Any]]:
             (folders / role / f"{pair['key']}.png").write_bytes(encode_image(image, "png"))
 
     def from_shards(workers: int) -> DataLoader[Any]:
-        pairs = read_pairs(shards, shuffle=200).map(lambda pair: {"hr": pair["hr"], "lr": pair["lr"]})
-        return DataLoader(pairs, batch_size=16, num_workers=workers, multiprocessing_context=context(workers))
+        pairs = read_pairs(shards, shuffle=200)
+        return DataLoader(pairs, 16, num_workers=workers, multiprocessing_context=context(workers), collate_fn=batch)
 
     def from_folders(workers: int) -> DataLoader[Any]:
-        folder = PairedFolders(folders)
-        return DataLoader(folder, 16, shuffle=True, num_workers=workers, multiprocessing_context=context(workers))
+        folder, how = PairedFolders(folders), context(workers)
+        return DataLoader(folder, 16, shuffle=True, num_workers=workers, multiprocessing_context=how, collate_fn=batch)
 
     rows = []
     for workers in (0, 1, 2):
@@ -172,7 +172,7 @@ def reading(shards: Path, work: Path, epochs: int) -> list[dict[str, Any]]:
                         drop_from_cache(work, shards)
                     batches = iter(loader)
                     count, began = len(next(batches)["hr"]), time.perf_counter()  # workers have started
-                    read = sum(len(batch["hr"]) for batch in batches)
+                    read = sum(len(each["hr"]) for each in batches)
                     rates[kind].append(read / (time.perf_counter() - began))
                     assert read + count == len(list((folders / "hr").iterdir())), "an epoch is not whole"
             row = {kind: round(statistics.median(rate)) for kind, rate in rates.items()}
@@ -181,6 +181,10 @@ def reading(shards: Path, work: Path, epochs: int) -> list[dict[str, Any]]:
                 {"loader_workers": workers, "files": cache, **row, "ratio": round(row["shards"] / row["folders"], 2)}
             )
     return rows
+
+
+def batch(pairs: list[dict[str, Any]]) -> dict[str, Tensor]:
+    return {role: torch.stack([pair[role] for pair in pairs]) for role in ("hr", "lr")}
 
 
 def context(workers: int) -> str | None:

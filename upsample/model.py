@@ -75,7 +75,7 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"scale {scale} is not supported; use 2, 3 or 4")
+            raise ValueError(f"scale {scale!r} is not supported; use 2, 3 or 4")
         self.scheduler = ResidualShiftScheduler(
             num_train_timesteps=num_train_timesteps,
             kappa=kappa,
@@ -97,7 +97,7 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
                 nn.init.zeros_(parameter)
             self.unet, self.stride = network, 2 ** (len(network.config.block_out_channels) - 1)
         seeded = torch.Generator().manual_seed(0)
-        self.noise = nn.Buffer(torch.randn(channels, NOISE_PERIOD, NOISE_PERIOD, generator=seeded))
+        self.noise = nn.Buffer(torch.randn(channels, NOISE_PERIOD, NOISE_PERIOD, generator=seeded, device="cpu"))
         # What no weight tells, so that a state dict alone says what it is of: the foreign loaders have nothing else.
         self.chain = nn.Buffer(torch.tensor([scale, steps, kappa, min_noise_level], dtype=torch.float32))
 

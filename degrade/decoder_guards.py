@@ -1,0 +1,211 @@
+"""What native decoders print, hang on or allocate when a file lies to them, found before they see it.
+
+Each function takes a file or a stretch of one and raises `ValueError` with a reason in a few words.
+"""
+
+import contextlib
+import ctypes
+import io
+import logging
+import re
+import struct
+import threading
+import warnings
+import zlib
+from typing import BinaryIO
+
+import cv2
+from PIL import _imaging
+
+MAX_SCANS = 100  # of a JPEG: encoders write about ten; every one of a thousand would cost a pass over the image
+MAX_EXIF_SEGMENTS = 16  # 64 KB each: Pillow's way of joining them takes the square of their number
+MAX_JUNK = 1 << 20  # bytes, which Pillow takes one by one
+MAX_OVERLAP = 8  # times that a file's tags may claim its bytes
+
+_STEP = 1 << 20
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # TIFF 6.0, and IFD
+_START_OF_SCAN = b"\xda"
+_BARE = [
+    bytes([code]) for code in (0, 1, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE), 0xFF)
+]  # JPEG markers without length
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)  # stuffed zeros and restarts belong to a scan
+_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG pixel, by colour type; palettes have no 16 bits
+# Adam7, PNG section 8.2: first column and row, and the steps from there
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def silence_pillow() -> None:
+    """Keep what Pillow and its libtiff have to say about broken files out of stderr; its exceptions say enough.
+
+    The handler is that of Pillow's own copy of libtiff, found through the libraries that its extension links.
+    """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python's handler of last resort prints
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow that hides libtiff, as on Windows
+        library = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetErrorHandlerExt"):
+            function = getattr(library, name)
+            function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
+            function(None)
+
+
+class Quiet:
+    """``with quiet:`` keeps Python's warnings and OpenCV's log off while any thread is inside.
+
+    Both are settings of the whole process: two threads that changed and restored them crosswise would leave them off
+    for good, and a lock around the work would let only one of them decode or wait for a disk.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                self._before.callback(cv2.utils.logging.setLogLevel, cv2.utils.logging.getLogLevel())
+                cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.close()
+
+
+quiet = Quiet()
+
+
+def webp_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height from the first 30 bytes of a WebP file; None when they do not tell.
+
+    Pillow makes libwebp's decoder, which allocates two pictures, before it knows the size itself.
+    """
+    kind = head[12:16]
+    if kind == b"VP8X" and len(head) >= 30:
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if kind == b"VP8L" and len(head) >= 25:
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 " and len(head) >= 30:
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return None
+
+
+def check_tags(tiff: BinaryIO) -> None:
+    """Refuse a TIFF, or an EXIF, which is one, whose tags claim the same bytes over and over: Pillow copies each.
+
+    Args:
+        tiff: a stream, which is left at its start.
+    """
+    size = tiff.seek(0, io.SEEK_END)
+    tiff.seek(0)
+    head = tiff.read(8)
+    order = "<" if head[:2] == b"II" else ">"
+    if len(head) == 8:
+        tiff.seek(struct.unpack(f"{order}I", head[4:])[0])
+        count = tiff.read(2)
+        entries = tiff.read(12 * struct.unpack(f"{order}H", count)[0]) if len(count) == 2 else b""
+        claimed = 0
+        for at in range(0, len(entries) // 12 * 12, 12):
+            _, kind, values, offset = struct.unpack(f"{order}HHII", entries[at : at + 12])
+            length = values * _TYPE_BYTES.get(kind, 0)
+            claimed += length if offset + length <= size else 0  # what lies outside is skipped
+        if claimed > MAX_OVERLAP * size:
+            raise ValueError(f"its tags claim {claimed} bytes of {size}")
+    tiff.seek(0)
+
+
+def check_exif(exif: bytes) -> None:
+    """`check_tags` of an EXIF block, with or without its name in front."""
+    check_tags(io.BytesIO(exif.removeprefix(b"Exif\0\0")))
+
+
+def check_jpeg_header(jpeg: BinaryIO) -> None:
+    """Refuse EXIF that would take Pillow minutes or gigabytes.
+
+    Args:
+        jpeg: a stream, which is left at its start.
+    """
+    exif, previous, junk = [], b"", 0
+    jpeg.seek(2)
+    while (byte := jpeg.read(1)) and not (previous == b"\xff" and byte == _START_OF_SCAN):
+        bare = previous != b"\xff" or byte in _BARE  # junk between segments is skipped, as by all decoders
+        previous = byte
+        if bare:
+            junk += 1
+            if junk > MAX_JUNK:
+                raise ValueError(f"more than {MAX_JUNK} bytes of junk between segments")
+            continue
+        previous, length = b"", int.from_bytes(jpeg.read(2), "big") - 2
+        if byte == b"\xe1" and (content := jpeg.read(max(0, length))).startswith(b"Exif\0\0"):
+            exif.append(content[6:])
+        elif byte != b"\xe1":
+            jpeg.seek(max(0, length), io.SEEK_CUR)
+        if len(exif) > MAX_EXIF_SEGMENTS:
+            raise ValueError(f"more than {MAX_EXIF_SEGMENTS} segments of EXIF")
+    check_exif(b"".join(exif))
+    jpeg.seek(0)
+
+
+def check_jpeg_scans(jpeg: bytes) -> None:
+    """Refuse a JPEG of more scans than an encoder writes: it takes a pass over the whole image for each of them."""
+    scans, at = 0, 2
+    # up to the end of the first image: what follows it, such as a film, is none of it
+    while (found := _MARKER.search(jpeg, at)) and found[1] != b"\xd9":
+        scans += found[1] == _START_OF_SCAN
+        bare = found[1] in _BARE
+        at = found.end() + (0 if bare else int.from_bytes(jpeg[found.end() : found.end() + 2], "big"))
+        if scans > MAX_SCANS:
+            raise ValueError(f"more than {MAX_SCANS} scans")
+
+
+def clean_png(png: bytes) -> bytes:
+    """Keep only the chunks that make the pixels of a 16-bit PNG, once they are sure to be whole.
+
+    libpng writes to stderr about profiles that it dislikes and about all that is broken, and allocates what a chunk
+    claims to hold.
+    """
+    chunks: dict[bytes, list[bytes]] = {b"IHDR": [], b"tRNS": [], b"IDAT": []}
+    at = 8
+    while len(head := png[at : at + 8]) == 8:
+        kind, end = head[4:], at + 8 + int.from_bytes(head[:4], "big")
+        if kind in chunks:
+            if zlib.crc32(png[at + 4 : end]).to_bytes(4, "big") != png[end : end + 4]:
+                raise ValueError(f"the checksum of {kind.decode()} does not match")
+            chunks[kind].append(png[at + 8 : end])
+        at = end + 4
+    header = b"".join(chunks[b"IHDR"])[:13].ljust(13, b"\0")
+    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    if bits != 16 or colour not in _SAMPLES:
+        raise ValueError(f"it has {bits} bits of colour type {colour}")
+    samples = _SAMPLES[colour]
+    passes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in _PASSES]
+    rows = [(w, h) for w, h in (passes if interlaced else [(width, height)]) if w > 0 and h > 0]
+    pixels = _whole_zlib(b"".join(chunks[b"IDAT"]), sum(h * (1 + 2 * samples * w) for w, h in rows))
+    transparent = b"".join(chunks[b"tRNS"])
+    kept = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, bool(interlaced)))]
+    kept += [(b"tRNS", transparent)] if colour in (0, 2) and len(transparent) == 2 * samples else []
+    return png[:8] + b"".join(
+        struct.pack(">I", len(content)) + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        for kind, content in [*kept, (b"IDAT", pixels), (b"IEND", b"")]
+    )
+
+
+def _whole_zlib(packed: bytes, size: int) -> bytes:
+    """The stream that inflates to ``size`` bytes, without what follows it; found out in little memory."""
+    inflater, inflated, at = zlib.decompressobj(), 0, 0
+    try:
+        while at < len(packed) and not inflater.eof and inflated <= size:
+            rest = packed[at : at + _STEP]
+            at += len(rest)
+            while rest and inflated <= size:
+                inflated += len(inflater.decompress(rest, _STEP))
+                rest = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not inflater.eof or inflated != size:
+        raise ValueError(f"it inflates to {'more' if inflated > size else 'less'} than {size} bytes")
+    return packed[: at - len(inflater.unused_data)]
