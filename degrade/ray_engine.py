@@ -138,7 +138,7 @@ class RayCluster:
                             continue
                         unborn += 1
                         if unborn >= MAX_DEATHS and not any(task for _, task in busy.values()):
-                            raise ShardError(f"workers die while they start ({_first_line(error)})") from error
+                            raise ShardError(f"workers die while they start ({_last_line(error)})") from error
                         continue
                     unborn = 0
                     if task is not None:
@@ -256,6 +256,11 @@ def _sigterm_kept() -> Iterator[None]:
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+def _last_line(error: Exception) -> str:
+    """Where Ray puts what a worker raised while it was made."""
+    return str(error).strip().rpartition("\n")[2].rstrip(". ")
 
 
 def _first_line(error: Exception) -> str:
