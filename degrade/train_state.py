@@ -72,7 +72,11 @@ class TrainState:
 
     def _check(self, tensors: dict[str, Tensor]) -> None:
         """See that what is stored fits what is there, optimizers apart, which are empty before their first step."""
-        expected = {f"part/{part}/{k}": v.shape for part, net in self.parts.items() for k, v in net.state_dict().items()}
+        expected = {
+            f"part/{part}/{key}": tensor.shape
+            for part, network in self.parts.items()
+            for key, tensor in network.state_dict().items()
+        }
         for name, ema in self.averages.items():
             expected |= {f"ema/{name}/{i}": shadow.shape for i, shadow in enumerate(ema.shadow_params)}
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
