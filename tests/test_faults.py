@@ -110,6 +110,12 @@ def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
+def claimed(folder, process):
+    """Whether a process has the lock on a folder; that of one that was killed may still lie there."""
+    lock = folder / ".run-0-of-1.lock"
+    return lock.exists() and lock.read_text().startswith(f"process {process.pid} ")
+
+
 def hidden(folder):
     return [path.name for path in folder.glob(".*")] if folder.exists() else []
 
@@ -170,7 +176,7 @@ def test_kill_9_of_any_process_at_any_moment_and_a_second_run_give_the_same_byte
         victim, workers, more = dice.choice(["driver", "worker"]), dice.choice([1, 2]), dice.choice([0, 0, 1, 2])
         seconds = dice.uniform(0, 0.5 if more else 5)
         process = start(photos, out, *options, "--workers", workers)
-        wait_for((out / ".run-0-of-1.lock").exists, process=process)
+        wait_for(lambda out=out, process=process: claimed(out, process), process=process)
         shards = len(finished(out)) + more
         wait_for(lambda out=out, shards=shards: len(list(out.glob("pairs-*.json"))) >= min(shards, 12))
         time.sleep(seconds)
@@ -603,11 +609,10 @@ def test_a_second_run_on_the_same_folder_is_refused_while_the_first_plans_and_wh
 ):
     out = tmp_path / "out"
     process = start(photos, out, *LONG, "--workers", 0, first=SLOW_LISTING)
+    wait_for(lambda: claimed(out, process), process=process)
+    assert not (out / "manifest.json").exists()
     for moment in (".run-0-of-1.lock", "pairs-000001.json"):
         wait_for((out / moment).exists, process=process)
-        if moment.startswith("."):
-            wait_for(lambda: (out / ".run-0-of-1.lock").read_bytes(), process=process)
-            assert not (out / "manifest.json").exists()
         for options in ((), ("--overwrite",), ("--extend",), ("--retry-failed",)):
             refused = synth(photos, out, *LONG, *options)
             assert refused.exit_code == 1 and one_sentence(refused.output), refused.output

@@ -1,12 +1,6 @@
 import errno
 import json
 import os
-import random
-import resource
-import signal
-import subprocess
-import sys
-import time
 
 import cv2
 import numpy as np
@@ -21,7 +15,6 @@ from degrade.shard_verify import verify_shards
 from degrade.unit_maker import UnitMaker
 
 RECIPE = ["--degrader", "none", "--preset", "real-esrgan"]
-ENTRY = [sys.executable, "-c", "from cli.degrade_commands import main; main()"]
 
 
 def synth(hr_dir, out, *options):
@@ -30,30 +23,8 @@ def synth(hr_dir, out, *options):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def start(hr_dir, out, *options, threads=1, **popen):
-    """Start the command as a process of its own, in a session of its own."""
-    arguments = [*ENTRY, "synth", "-i", hr_dir, "-o", out, *options]
-    return subprocess.Popen(
-        [str(argument) for argument in arguments], start_new_session=True, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, **popen,
-    )  # fmt: skip
-
-
-def session(process):
-    """Processes of its session that still live."""
-    listed = subprocess.run(["ps", "-s", str(process.pid), "-o", "pid=,stat="], capture_output=True, text=True)
-    return [line for line in listed.stdout.splitlines() if " Z" not in line]
-
-
 def tars(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("pairs-*.tar"))}
-
-
-def wait_for(condition, seconds):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -200,69 +171,6 @@ def test_a_process_of_its_own_gives_the_same_bytes(photo_folder, tiny_degrader, 
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert synth(photo_folder, tmp_path / "other", *options, "--workers", 1).exit_code == 0
     assert tars(tmp_path / "alone") == tars(tmp_path / "other")
-
-
-@pytest.mark.slow
-def test_kill_9_at_any_moment_and_a_second_run_give_the_same_bytes(photo_folder, tiny_degrader, tmp_path):
-    tiny_degrader.save_pretrained(tmp_path / "tiny")
-    options = ["--degrader", tmp_path / "tiny", "--preset", "real-esrgan", "--crop-size", 64, "--variants", 8,
-               "--shard-size", 90]  # fmt: skip
-    assert synth(photo_folder, tmp_path / "whole", *options).exit_code == 0
-    dice = random.Random(0)
-    for round_number in range(5):
-        process = start(photo_folder, tmp_path / "out", *options, "--workers", 1 + round_number % 2, threads=2)
-        if round_number:
-            wait_for(lambda: list((tmp_path / "out").glob(".pairs-*.tmp")), 40)
-        time.sleep(4 * dice.random())
-        process.kill()
-        process.communicate(timeout=30)  # its workers hold its pipes
-        wait_for(lambda process=process: not session(process), 20)  # no worker outlives it
-        done = {path.stem: path for path in (tmp_path / "out").glob("pairs-*.json")}
-        assert all((tmp_path / "out" / f"{name}.tar").read_bytes() == tars(tmp_path / "whole")[f"{name}.tar"]
-                   for name in done)  # fmt: skip
-    process = start(photo_folder, tmp_path / "out", *options, "--workers", 2, threads=2)
-    error = process.communicate(timeout=120)[1]
-    assert process.returncode == 0, error
-    assert tars(tmp_path / "out") == tars(tmp_path / "whole") and not list((tmp_path / "out").glob(".*"))
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_is_one_sentence_and_the_next_run_goes_on(photo_folder, tmp_path):
-    options = [*RECIPE, "--crop-size", 64, "--variants", 8, "--shard-size", 90]
-    process = start(photo_folder, tmp_path / "out", *options, "--workers", 2)
-    wait_for(lambda: list((tmp_path / "out").glob(".pairs-*.tmp")), 40)
-    children = subprocess.run(["ps", "--ppid", str(process.pid), "-o", "pid=,args="], capture_output=True, text=True)
-    workers = [int(line.split()[0]) for line in children.stdout.splitlines() if "spawn_main" in line]
-    os.kill(workers[0], signal.SIGKILL)
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode == 1 and "Error: a worker process died" in error and "Traceback" not in error
-    assert not list((tmp_path / "out").glob(".*"))
-    wait_for(lambda: not session(process), 20)
-    assert synth(photo_folder, tmp_path / "out", *options).exit_code == 0 and verify_shards(tmp_path / "out").ok
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0, 2, 4])
-def test_ctrl_c_is_one_sentence_and_leaves_no_process(photo_folder, tmp_path, seconds):
-    options = [*RECIPE, "--crop-size", 64, "--variants", 30, "--shard-size", 90, "--workers", 2]
-    answer = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
-    process = start(photo_folder, tmp_path / "out", *options, **answer)
-    wait_for((tmp_path / "out" / "manifest.json").exists, 40)
-    time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode == 1 and error.strip().endswith("run the same command again")
-    assert "Traceback" not in error
-    wait_for(lambda: not session(process), 20)
-
-
-@pytest.mark.slow
-def test_a_write_that_the_system_cuts_short_is_one_sentence(photo_folder, tmp_path):
-    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))}
-    process = start(photo_folder, tmp_path / "out", *RECIPE, "--crop-size", 256, "--workers", 0, **limit)
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode == 1 and "Error: cannot write" in error and "Traceback" not in error
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.json", "plan.jsonl"}
 
 
 @pytest.mark.slow
