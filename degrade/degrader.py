@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from degrade.bands import high_pass
 from degrade.block_quantiser import BLOCK_DIM, BlockQuantiser, block_statistics
+from degrade.image_batch import check_batch
 from degrade.pretrained import Pretrained
 from degrade.schedule import ResidualShiftScheduler
 from degrade.texture import TEXTURE_DIM, luma_chroma, texture_statistics
@@ -22,6 +23,7 @@ WEIGHTS_DIR = Path(__file__).parent / "weights"
 BANK_JITTER = 0.15  # of the bank's own spread: new looks between the known ones, none far from all of them
 
 Generators = torch.Generator | list[torch.Generator] | None
+MIN_REFERENCE_SIDE = 16  # of a photograph that tells a code
 
 
 class DegradationEncoder(nn.Module):
@@ -181,6 +183,8 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
             code = self.sample_codes(len(hr), generator=generator)
         if code.ndim != 2 or code.shape[1] != self.config.code_dim or len(code) not in (1, len(hr)):
             raise ValueError(f"code {tuple(code.shape)} does not fit; pass ({len(hr)}, {self.config.code_dim})")
+        if not code.isfinite().all():
+            raise ValueError("code holds nan or infinity; pass finite numbers, such as those of `encode`")
         hr = hr * 2 - 1
         anchor = F.avg_pool2d(hr, self.config.scale)
         if noise is None:
@@ -244,7 +248,17 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
         return self.quantiser(anchor + residual + gate * (xt - anchor), code)
 
     def encode(self, lr: Tensor) -> Tensor:
-        """The code of each LR image: (B, 3, h, w) in [0, 1] -> (B, code_dim)."""
+        """The code of each LR image: (B, 3, h, w) in [0, 1] -> (B, code_dim).
+
+        Raises:
+            ValueError: another shape, type or range, or smaller than 16 px.
+        """
+        check_batch(lr, "reference", size="h, w")
+        if min(lr.shape[2:]) < MIN_REFERENCE_SIDE:
+            raise ValueError(
+                f"reference of {lr.shape[3]}x{lr.shape[2]} px is too small to tell its degradation; "
+                f"use {MIN_REFERENCE_SIDE} or more"
+            )
         return self.encoder(lr.to(self.dtype) * 2 - 1)[0]
 
     def sample_codes(self, n: int, *, source: str = "bank", generator: Generators = None) -> Tensor:
@@ -281,13 +295,7 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
 
     def _checked(self, hr: Tensor, pad: bool) -> Tensor:
         scale = self.config.scale
-        if hr.ndim != 4 or hr.shape[1] != 3:
-            raise ValueError(f"hr has shape {tuple(hr.shape)}; pass RGB images as (B, 3, H, W)")
-        if not hr.is_floating_point():
-            raise ValueError(f"hr is {hr.dtype}; pass floats in [0, 1], for example hr.float() / 255")
-        low, high = (float(x) for x in hr.detach().aminmax())
-        if low < -0.01 or high > 1.01:
-            raise ValueError(f"hr ranges over {low:.3g}..{high:.3g}; pass floats in [0, 1]")
+        check_batch(hr, "hr")
         height, width = hr.shape[-2:]
         if pad:
             return F.pad(hr, (0, -width % scale, 0, -height % scale), mode="replicate")

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from degrade.crops import to_tensor
-from degrade.degrader import RealisticDegrader
+from degrade.degrader import MIN_REFERENCE_SIDE, RealisticDegrader
 from degrade.images import ImageError, read_image
 from degrade.mix import DegradationMix, fingerprint, one_thread
 from degrade.plan import SynthSettings, failure_reason
 from degrade.recipe import Recipe
 from degrade.sources import list_sources
 
-MIN_REFERENCE_SIDE, MAX_REFERENCE_SIDE = 16, 1024
+MAX_REFERENCE_SIDE = 1024
 
 
 @dataclass(frozen=True)

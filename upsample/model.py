@@ -13,6 +13,7 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from degrade.image_batch import check_batch
 from degrade.pretrained import Pretrained
 from degrade.schedule import ResidualShiftScheduler, Sampling
 from degrade.unet import FilmUNet
@@ -208,10 +209,4 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
         self.chain[1] = steps
 
     def _check(self, lr: Tensor) -> None:
-        if lr.ndim != 4 or lr.shape[1] != 3:
-            raise ValueError(f"lr has shape {tuple(lr.shape)}; pass RGB images as (B, 3, h, w)")
-        if not lr.is_floating_point():
-            raise ValueError(f"lr is {lr.dtype}; pass floats in [0, 1], for example lr.float() / 255")
-        low, high = (float(x) for x in lr.detach().aminmax())
-        if low < -0.01 or high > 1.01:
-            raise ValueError(f"lr ranges over {low:.3g}..{high:.3g}; pass floats in [0, 1]")
+        check_batch(lr, "lr", size="h, w")
