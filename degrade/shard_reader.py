@@ -1,37 +1,29 @@
 """Read pair shards, ours or anyone's, as tensors for training."""
 
-import bz2
 import contextlib
-import gzip
 import io
 import lzma
+import os
 import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import torch
 import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from degrade.images import IMAGE_SUFFIXES, ImageError, read_image
 from degrade.sample_meta import read_record
 from degrade.sentences import shown
-from degrade.tars import (
-    HR_ROLES,
-    LR_ROLES,
-    MAX_MEMBER_BYTES,
-    ShardError,
-    TarStream,
-    is_hidden,
-    shard_paths,
-    split_member,
-)
+from degrade.store import is_object, open_store
+from degrade.tars import HR_ROLES, LR_ROLES, TAR_ERRORS, ShardError, shard_paths, split_member, tar_members
 
-_PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz
 
 
 def read_pairs(
@@ -100,74 +92,44 @@ class _ShardOrder(IterableDataset[dict[str, str]]):
 
 
 def _samples(shards: Iterable[dict[str, str]], handler: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
-    """The samples of tars, grouped as webdataset does: members in a row whose names agree up to the first dot.
-
-    `TarStream` says why this is not webdataset's own stage.
-    """
+    """The samples of tars, by webdataset, after a look through those that can be looked through."""
     for shard in shards:
         url = shard["url"]
         try:
             with contextlib.ExitStack() as opened:
-                yield from _grouped(_open(url, opened), url)
-        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-            problem = ShardError(f"{shown(url)} is not a readable tar ({error}); make it again or remove it")
+                files = tar_file_expander([{"url": url, "stream": _open(url, opened)}], wds.reraise_exception)
+                yield from group_by_keys(files, handler=wds.reraise_exception)
+        except ShardError as error:
+            if not handler(error):
+                return
+        except (*TAR_ERRORS, EOFError, zlib.error, lzma.LZMAError) as error:
+            reason = error.args[0] if error.args else error  # webdataset adds its stream to the arguments
+            problem = ShardError(f"{shown(url)} is not a readable tar ({reason}); make it again or remove it")
             problem.__cause__ = error
             if not handler(problem):
                 return
 
 
-def _open(url: str, opened: contextlib.ExitStack) -> TarStream:
-    stream = wds.gopen(url)
-    if isinstance(stream, io.IOBase):  # else a pipe: closing it would wait for what runs there
-        opened.enter_context(cast(BinaryIO, stream))
-    head = stream.read(6)
-    seeks = isinstance(stream, io.BufferedReader) and stream.seekable()
-    if seeks:
-        stream.seek(0)
-    else:
-        stream = _Peeked(stream, head)
-    for magic, unpack in _PACKED.items():
-        if head.startswith(magic):
-            return TarStream(unpack(stream), seeks=False)
-    return TarStream(stream, seeks=seeks)
+def _open(url: str, opened: contextlib.ExitStack) -> BinaryIO:
+    """A stream of a tar, of which damage is found before its first pair is out, unless it is packed or comes by a pipe.
 
-
-class _Peeked:
-    """A stream of which the first bytes have been read already."""
-
-    def __init__(self, stream: BinaryIO, head: bytes) -> None:
-        self._stream, self._head = stream, head
-
-    def read(self, size: int) -> bytes:
-        if not self._head:
-            return self._stream.read(size)
-        head, self._head = self._head[:size], self._head[size:]
-        return head
-
-
-def _grouped(tar: TarStream, url: str) -> Iterator[dict[str, Any]]:
-    """Samples with the content of images and records, and the names of all other members."""
-    sample: dict[str, Any] = {}
-    held = 0
-    for member in tar.members():
-        key, role, extension = split_member(member.name)
-        suffix = member.name.rpartition("/")[2].partition(".")[2].lower()
-        if not suffix or is_hidden(member.name):
-            continue
-        if sample and key != sample["__key__"]:
-            yield sample
-            sample = {}
-        if not sample:
-            sample, held = {"__key__": key, "__url__": url}, 0
-        if suffix in sample:
-            sample["__problem__"] = f"has two files called {shown(suffix)}"
-        wanted = suffix == "json" or (role in HR_ROLES | LR_ROLES and f".{extension}" in IMAGE_SUFFIXES)
-        held += member.size * wanted
-        if held > MAX_MEMBER_BYTES:
-            sample["__problem__"] = f"has images and a record of more than {MAX_MEMBER_BYTES} bytes"
-        sample[suffix] = tar.content(member) if wanted and held <= MAX_MEMBER_BYTES else b""
-    if sample:
-        yield sample
+    Where a header is damaged webdataset sees the end of a tar, and pairs would be missing without a word.
+    """
+    if is_object(url):
+        folder, _, name = url.rpartition("/")
+        return opened.enter_context(open_store(folder).open(name))
+    if not os.path.exists(url):
+        stream: BinaryIO = wds.gopen(url)
+        if isinstance(stream, io.IOBase):  # else a pipe: closing it would wait for what runs there
+            opened.enter_context(stream)
+        return stream
+    if not os.path.isfile(url):
+        raise ValueError("it is no file")  # a fifo would never open
+    file = opened.enter_context(Path(url).open("rb"))  # noqa: SIM115
+    if not file.read(6).startswith(_PACKED):
+        tar_members(url, file)
+    file.seek(0)
+    return file
 
 
 def _pairs(
@@ -177,8 +139,6 @@ def _pairs(
 ) -> Iterator[dict[str, str | Tensor | dict[str, Any]]]:
     for sample in samples:
         try:
-            if "__problem__" in sample:
-                raise ValueError(f"{_place(sample)} {sample['__problem__']}; make the shard again")
             try:
                 meta = read_record(sample.get("json", b"{}"))
             except ValueError as error:

@@ -31,7 +31,7 @@ POLL_S = 0.1
 
 _GROWING = re.compile(r"\.(\.?[\w-]+)\.\w+\.[0-9a-f]{12}\.tmp")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-_WITHOUT_FOLDERS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "r2")  # making one there might make a bucket
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "r2")  # no folders: making one might make a bucket
 
 
 class ClaimedError(ShardError):
@@ -320,7 +320,7 @@ class ObjectStore(Store):
                 self.files.pipe_file(self._path(name), data)
 
     def _make_folder(self) -> None:
-        if self.address.partition("://")[0] not in _WITHOUT_FOLDERS:
+        if not is_object(self.address):
             self.files.makedirs(self.root, exist_ok=True)
 
     def _path(self, name: str) -> str:
@@ -347,6 +347,11 @@ def open_store(place: "str | Path | Store") -> Store:
 def is_address(place: "str | Path") -> bool:
     """Whether a place is an address with a scheme, in no folder of this machine."""
     return "://" in str(place)
+
+
+def is_object(address: str) -> bool:
+    """Whether an address is in an object store."""
+    return is_address(address) and address.partition("://")[0] in _OBJECT_STORES
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from degrade import store as store_module
@@ -385,3 +386,24 @@ def test_an_object_store_without_access_is_one_sentence(impatient, temporary, mo
     with pytest.raises(ShardError, match=r"^no access to s3://bucket/out.* \(.+\): repair that and run") as told:
         OPERATIONS[operation](open_store("s3://bucket/out"))
     assert "\n" not in str(told.value)
+
+
+def test_pairs_are_read_from_an_object_store_by_its_prefix(s3, tmp_path):
+    from degrade.images import encode_image
+    from degrade.sample_meta import SampleMeta
+    from degrade.shard_reader import read_pairs
+    from degrade.shards import PairShardWriter, sample_key
+
+    place = f"{s3}/{tmp_path.name}"
+    images = [encode_image(np.full((side, side, 3), 9, np.uint8), "png") for side in (32, 8)]
+    fields = {name: kind() for name, kind in SampleMeta.__annotations__.items()}
+    for shard in range(2):
+        with PairShardWriter(place, shard) as writer:
+            for slot in (2 * shard, 2 * shard + 1):
+                writer.write(
+                    sample_key(slot), *images, SampleMeta(**{**fields, "key": sample_key(slot), "kind": "recipe"})
+                )
+    assert [pair["key"] for pair in read_pairs(place)] == [sample_key(slot) for slot in range(4)]
+    assert next(iter(read_pairs(f"{place}/pairs-000001.tar")))["hr"].shape == (3, 32, 32)
+    with pytest.raises(ValueError, match="holds no .tar files"):
+        read_pairs(f"{place}/nothing")
