@@ -17,7 +17,6 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import statistics
 import sys
 import tempfile
@@ -207,7 +206,9 @@ def planning(count: int, headers: list[str]) -> dict[str, Any]:
 
 def plan_alone(count: int, headers: list[str]) -> dict[str, Any]:
     def peak_mb() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        # not ru_maxrss: a process that is started inherits that of the one that starts it
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
     def simulated() -> Iterator[Source]:
         sizes = [os.path.getsize(path) for path in headers]
