@@ -168,7 +168,10 @@ def synth(
 @click.option("--rows", type=click.IntRange(1, 64), default=8, show_default=True, help="Crops to show.")
 @friendly
 def preview(out: Path, rows: int, **options: Any) -> None:
-    """A contact sheet of what `synth` would make with the same options, and nothing else."""
+    """Draw a contact sheet of the pairs that `synth` makes with the same options, and write nothing else.
+
+    It shows at least three degradations of each crop; `synth` makes the first --variants of them.
+    """
     from degrade.preview import job_preview
 
     options.pop("workers")
@@ -198,6 +201,8 @@ def preview(out: Path, rows: int, **options: Any) -> None:
               help="Area-reduce longer HR photographs by 2 until they fit; 0 = never.")  # fmt: skip
 @click.option("--from", "start_from", default="", metavar="NAME|DIR", help="Degrader to go on from, such as tiny-x4.")
 @click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True)
+@click.option("--hr-crop", "--resolution", "hr_crop", type=click.IntRange(16), metavar="PX",
+              help="Side of HR crops, a multiple of 8 x scale.  [default: the preset's, made to fit]")  # fmt: skip
 @click.option("--steps", "--max-train-steps", "steps", type=click.IntRange(1), help="Updates.  [default: the preset's]")
 @click.option(
     "--train-batch-size", "--batch-size", "batch_size", type=click.IntRange(2), help="Even.  [default: the preset's]"
@@ -232,7 +237,8 @@ def train(
     """  # noqa: D301 - click's mark for a block not to be rewrapped
     from dataclasses import asdict, replace
 
-    from degrade.train import PRESETS, DataConfig, train
+    from degrade.train import PRESETS, train
+    from degrade.train_data import DataConfig, fitting_crop
 
     preset = preset or ("fit" if lr_dirs and overrides["start_from"] else "tiny")
     start = PRESETS[preset]
@@ -254,7 +260,7 @@ def train(
         max_hr_side=max_hr_side,
     )
     given = {name: value for name, value in overrides.items() if value is not None}
-    config = replace(start, data=data, **given)
+    config = replace(start, data=data, **{"hr_crop": fitting_crop(start.hr_crop, overrides["scale"]), **given})
     if dry_run:
         click.echo(json.dumps(asdict(config), indent=2))
         return

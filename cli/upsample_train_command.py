@@ -48,7 +48,7 @@ _WEIGHT = click.FloatRange(0)
               help="Trained diffusers autoencoder.  [default: pixel-unshuffle]")  # fmt: skip
 @click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True)
 @click.option("--hr-crop", "--resolution", "hr_crop", type=click.IntRange(8), metavar="PX",
-              help="Side of HR crops.  [default: the preset's, as below]")  # fmt: skip
+              help="Side of HR crops.  [default: the preset's, made to fit the scale]")  # fmt: skip
 @click.option("--steps", "--max-train-steps", "steps", type=click.IntRange(1), help="Updates.")
 @click.option("--train-batch-size", "--batch-size", "batch_size", type=click.IntRange(1), help="Of each process.")
 @click.option("--gradient-accumulation-steps", type=click.IntRange(1))
@@ -111,6 +111,7 @@ def train(
     """  # noqa: D301 - click's mark for a block not to be rewrapped
     from dataclasses import asdict, replace
 
+    from degrade.train_data import fitting_crop
     from upsample.pairs import PairConfig
     from upsample.train_config import preset as settings_of
 
@@ -128,6 +129,7 @@ def train(
     )
     given = {name: value for name, value in overrides.items() if value is not None}
     degrader = start.degrader if adversarial_lr is None else replace(start.degrader, adversarial=adversarial_lr)
+    given.setdefault("hr_crop", fitting_crop(start.hr_crop, given["scale"]))
     config = replace(start, data=data, real_lr=tuple(map(str, real_lr)), degrader=degrader, **given)
     if dry_run:
         click.echo(json.dumps(asdict(config), indent=2))

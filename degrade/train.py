@@ -260,7 +260,7 @@ def draw_samples(
 ) -> Drawn:
     """The forward half of a step: codes from partners, then two samples of x0."""
     hr, lr, paired = batch["hr"] * 2 - 1, batch["lr"] * 2 - 1, batch["paired"]
-    clean = F.avg_pool2d(hr, config.scale)
+    clean = F.avg_pool2d(hr, degrader.config.scale)
     with autocast:
         mean, logvar = (out.float() for out in degrader.encoder(lr))
     code = mean + (0.5 * logvar).exp() * normal_like(mean, generator)
@@ -486,16 +486,18 @@ def train(
         if config.ema_decay:
             ema.step(models.degrader.parameters())
         done = step + 1
-        if done % log_every == 0 or done == config.steps:
-            mean = {k: sum(r[k] for r in recent if k in r) / sum(k in r for r in recent) for k in recent[-1]}
+        saving = done % save_every == 0 or done == config.steps
+        if done % log_every == 0 or saving:  # also at checkpoints: a resumed run could not write what is not logged
+            names = sorted({name for r in recent for name in r})
+            mean = {k: sum(r[k] for r in recent if k in r) / sum(k in r for r in recent) for k in names}
             log.write({"step": done, "seconds": round(time.monotonic() - began, 1), **mean})
             bar.set_postfix(loss=f"{mean['loss']:.3f}", spread=f"{mean['spread']:.3f}")
             recent = []
-        if done % save_every == 0 or done % sample_every == 0 or done == config.steps:
-            averaged = averaged_degrader(models, ema, config, data)
+        if saving or done % sample_every == 0:
+            averaged = averaged_degrader(models.degrader, ema if config.ema_decay else None, data)
             if done % sample_every == 0 or done == config.steps:
                 sample_sheet(averaged, data, out / "samples" / f"{done:06d}.png")
-            if done % save_every == 0 or done == config.steps:
+            if saving:
                 averaged.save_pretrained(out / "degrader")
                 plot_curves(out / "metrics.jsonl", out / "curves.png")
                 state.save(state_file, done, time.monotonic() - began)
@@ -518,12 +520,16 @@ def train(
     return summary
 
 
-def averaged_degrader(
-    models: Models, ema: EMAModel, config: DegraderTrainConfig, data: TrainingData
-) -> RealisticDegrader:
-    """A copy with the averaged weights and a bank: codes of the real images trained on, else of recipe-made ones."""
-    degrader = deepcopy(models.degrader)
-    if config.ema_decay:
+def averaged_degrader(trained: RealisticDegrader, ema: EMAModel | None, data: TrainingData) -> RealisticDegrader:
+    """Copy a degrader with its averaged weights, and give it a bank of codes.
+
+    Args:
+        trained: the degrader that learns.
+        ema: its moving average; None = the weights as they are.
+        data: the bank holds codes of its real LR images, or else of LR images made by its recipes.
+    """
+    degrader = deepcopy(trained)
+    if ema is not None:
         ema.copy_to(degrader.parameters())
     crops = data.real_lr_crops(BANK_CROPS_PER_IMAGE, BANK_CROP_LR)
     if not crops:

@@ -47,6 +47,11 @@ class DataConfig:
     max_hr_side: int = 3000
 
 
+def fitting_crop(hr_crop: int, scale: int) -> int:
+    """Return the largest side of HR crops, at most ``hr_crop``, whose LR crops are multiples of 8 pixels."""
+    return max(1, hr_crop // (STRIDE * scale)) * STRIDE * scale
+
+
 class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
     """Batches by step number.
 
@@ -66,7 +71,10 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     def __init__(self, config: DataConfig, *, scale: int, hr_crop: int, batch_size: int, seed: int) -> None:
         if hr_crop % (STRIDE * scale):
-            raise ValueError(f"hr_crop {hr_crop} is not a multiple of {STRIDE * scale} (8 LR pixels at scale {scale})")
+            raise ValueError(
+                f"hr_crop {hr_crop} is not a multiple of {STRIDE * scale} (8 LR pixels at scale {scale}); "
+                f"use {fitting_crop(hr_crop, scale)}"
+            )
         if batch_size % 2:
             raise ValueError(f"batch_size {batch_size} is odd; samples come in twos that share a degradation")
         if not (config.recipes or config.pairs):

@@ -286,6 +286,19 @@ def test_a_resumed_run_has_the_loss_sequence_and_the_weights_of_an_unbroken_one(
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
+def test_the_log_has_the_mean_of_every_term_and_no_step_is_lost_at_a_checkpoint(run_config, tmp_path) -> None:
+    config = replace(run_config, critic_start=0.25, critic_ramp=0.01, penalty_every=4)
+    rare = {**options(3), "log_every": 8}
+    train(config, tmp_path / "run", **rare)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 6, 8]
+    train(config, tmp_path / "all", **options(8))
+    every = [json.loads(line) for line in (tmp_path / "all" / "metrics.jsonl").read_text().splitlines()]
+    critics = [line["critic"] for line in every[:3] if "critic" in line]  # it starts in the middle of the first line
+    assert len(critics) == 1 and lines[0]["critic"] == pytest.approx(critics[0], rel=1e-4)
+    assert lines[1]["critic"] == pytest.approx(sum(line["critic"] for line in every[3:6]) / 3, rel=1e-4)
+
+
 def test_a_run_can_go_on_from_a_degrader_that_is_there(run_config, tmp_path, tiny_degrader) -> None:
     tiny_degrader.save_pretrained(tmp_path / "start")
     config = replace(run_config, start_from=str(tmp_path / "start"), steps=1, learning_rate=1e-12, ema_decay=0.0)

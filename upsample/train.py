@@ -387,7 +387,8 @@ class Run:
         """A copy of the degrader that learns, averaged, with a bank of the looks that it learns from."""
         if self.learning is None or self.nets.lower is None or self.lower_data is None:
             return None
-        return averaged_degrader(self.nets.lower, self.averages["degrader"], self.config.degrader, self.lower_data)
+        ema = self.averages["degrader"] if self.config.ema_decay else None
+        return averaged_degrader(self.nets.lower.degrader, ema, self.lower_data)
 
     def averaged(self) -> ResidualShiftUpsampler:
         """A copy of the upsampler with the averaged weights."""
