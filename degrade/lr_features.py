@@ -24,7 +24,7 @@ from degrade.bands import high_pass
 from degrade.degrader import WEIGHTS_DIR
 from degrade.mix import DegradationMix
 from degrade.realism_sets import BATCH, Crops, ImagePool, clean_downsampling, make, to_tensors
-from degrade.recipe import PRESET_NAMES, Recipe
+from degrade.recipe import Recipe
 from degrade.sources import list_sources
 from degrade.texture import TEXTURE_DIM, texture_statistics
 from degrade.unet import phase_planes
@@ -32,6 +32,8 @@ from degrade.unet import phase_planes
 WEIGHTS = WEIGHTS_DIR / "lr-features" / "lr_features.safetensors"
 FEATURES = 48
 SIDE = 64  # of the crops it was trained on
+# The recipes it was trained to tell apart. The shipped weights have one output for each, so a new preset does not join.
+FAMILIES = ("bicubic", "real-esrgan", "real-esrgan-light", "bsrgan", "neosr", "redux")
 HELD_OUT = 8  # every eighth photograph is for measuring
 
 
@@ -49,7 +51,7 @@ class LrFeatures(nn.Module):
         )  # fmt: skip
         self.hidden = nn.Linear(2 * third, FEATURES)
         self.change = nn.Linear(FEATURES, TEXTURE_DIM)
-        self.family = nn.Linear(FEATURES, len(PRESET_NAMES))
+        self.family = nn.Linear(FEATURES, len(FAMILIES))
         self.mean = nn.Buffer(torch.zeros(FEATURES))
         self.spread = nn.Buffer(torch.ones(FEATURES))
 
@@ -94,9 +96,9 @@ def train_features(hr_dir: Path, out: Path, *, crops: int, steps: int, seed: int
     """
     pool = ImagePool.open(list_sources(hr_dir), min_side=SIDE * scale, max_side=3000)
     hr = pool.crops(crops, SIDE * scale, seed)
-    family = torch.arange(crops) % len(PRESET_NAMES)
+    family = torch.arange(crops) % len(FAMILIES)
     lr = np.empty((crops, SIDE, SIDE, 3), np.uint8)
-    for number, name in enumerate(PRESET_NAMES):
+    for number, name in enumerate(FAMILIES):
         own = (family == number).numpy()
         lr[own] = make(hr[own], DegradationMix(None, Recipe.preset(name), scale=scale), seed + number)
     images = to_tensors(lr)

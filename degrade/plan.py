@@ -9,6 +9,8 @@ from typing import Any, Literal
 from degrade.images import ImageError, crop_positions, probe_image
 from degrade.sources import Source
 
+# The other settings decide which pairs there are, how they are packed and encoded, and where they are computed.
+DEGRADATION = ("scale", "degrader_sha256", "recipe", "mix", "steps", "codes_sha256")
 RAW_SHARE = 1.05  # a PNG is never much larger than its pixels
 PAIR_OVERHEAD_BYTES = 8192  # three tar headers, padding, and the json, which a long recipe or path makes long
 TAR_END_BYTES = 11_264  # two zero blocks, and zeros up to a whole record
@@ -16,9 +18,10 @@ TAR_END_BYTES = 11_264  # two zero blocks, and zeros up to a whole record
 
 @dataclass(frozen=True, kw_only=True)
 class SynthSettings:
-    """Everything that decides the bytes of a data set; the hash of it is part of every pair's seed.
+    """Everything that decides the bytes of a data set.
 
     The number of workers is not here since the bytes do not depend on it (a test shows it).
+    Those in ``DEGRADATION`` decide how an LR image is made, and are part of the seed of every pair.
 
     Attributes:
         scale: HR side / LR side.
@@ -78,8 +81,12 @@ class SynthSettings:
             raise ValueError(f"crop size {self.crop_size} is not a multiple of scale {self.scale}; use {choice}")
 
     def hash(self) -> str:
-        """sha256 of all of it."""
+        """Return the sha256 of all settings."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def degradation_hash(self) -> str:
+        """Return the sha256 of the settings that decide how an LR image is made from its HR crop."""
+        return _digest(*(getattr(self, name) for name in DEGRADATION))
 
 
 @dataclass(frozen=True)
@@ -195,9 +202,19 @@ def pairs_of_shards(parts: Iterable[int], settings: SynthSettings) -> list[int]:
     return sizes
 
 
-def pair_seed(settings_hash: str, seed: int, name: str, crop: int, variant: int) -> int:
-    """The seed of one pair, 0..2^62-1: a hash of what it is, so that it does not depend on when or where it is made."""
-    return int(_digest(seed, settings_hash, name, crop, variant)[:16], 16) >> 2
+def pair_seed(degradation_hash: str, seed: int, name: str, crop: tuple[int, int, int, int], variant: int) -> int:
+    """Return the seed of one pair, 0..2^62-1: a hash of what decides its pixels.
+
+    So the pair is the same wherever it is made and however a data set is packed.
+
+    Args:
+        degradation_hash: of `SynthSettings.degradation_hash`.
+        seed: the seed of the run.
+        name: the path of the image relative to the source root.
+        crop: top, left, height and width in the image, after its reduction to ``max_hr_side``.
+        variant: which of several degradations of the crop.
+    """
+    return int(_digest(seed, degradation_hash, name, crop, variant)[:16], 16) >> 2
 
 
 def crop_seed(settings: SynthSettings, name: str) -> int:
@@ -247,4 +264,4 @@ def _count_crops(height: int, width: int, settings: SynthSettings) -> int:
 
 
 def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

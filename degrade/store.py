@@ -376,7 +376,7 @@ def one_sentence(place: str) -> Iterator[None]:
             place = f"{tempfile.gettempdir()} (TMPDIR), where {place} grows"
         trouble = f"disk full at {place}" if full else f"cannot write {place} ({error.strerror or error})"
         remedy = "free space" if full else "repair that"
-        raise ShardError(f"{trouble}: {remedy} and run the same command again, finished shards are kept") from error
+        raise ShardError(f"{trouble}: {remedy} and run the same command again") from error
 
 
 @contextlib.contextmanager
@@ -390,9 +390,7 @@ def _asking(place: str) -> Iterator[None]:
         if type(error).__module__ == "builtins" and not isinstance(error, OSError):
             raise  # a bug of ours
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ShardError(
-            f"no access to {place} ({why}): repair that and run the same command again, finished shards are kept"
-        ) from error
+        raise ShardError(f"no access to {place} ({why}): repair that and run the same command again") from error
 
 
 def _locked(path: Path, wait: bool) -> int:

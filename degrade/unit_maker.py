@@ -73,6 +73,7 @@ class UnitMaker:
     def __init__(self, job: Job) -> None:
         self.job, self.settings = job, job.settings
         self.settings_hash = job.settings.hash()
+        self.degradation_hash = job.settings.degradation_hash()
         self.mix = job.mix().to(job.settings.device)
         # Consecutive units are often of one image: decode it, and choose where to crop, once.
         self._decoded = lru_cache(1)(self._decode)
@@ -108,7 +109,10 @@ class UnitMaker:
         self, batch: list[tuple[str, int, int, Image, bytes]], name: str, digest: str, corners: list[tuple[int, int]]
     ) -> list[MadePair]:
         settings = self.settings
-        seeds = [pair_seed(self.settings_hash, settings.seed, name, crop, variant) for _, crop, variant, _, _ in batch]
+        seeds = [
+            pair_seed(self.degradation_hash, settings.seed, name, (*corners[crop], *image.shape[:2]), variant)
+            for _, crop, variant, image, _ in batch
+        ]
         records = self.mix.draw(seeds)
         hr = torch.cat([to_tensor(image) for *_, image, _ in batch]).to(settings.device)
         lr = (self.mix.degrade_exactly(hr, records) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -765,5 +765,5 @@ def test_an_object_store_that_goes_away_is_one_sentence(start, server, photos, t
     server.kill()
     error = ended(process)
     assert process.returncode == 1 and one_sentence(error), error
-    assert error.startswith("Error: no access to s3://bucket/out/") and "finished shards are kept" in error
+    assert error.startswith("Error: no access to s3://bucket/out/") and "run the same command again" in error
     assert not list(tmp_path.glob(".*"))

@@ -84,27 +84,36 @@ def test_an_extension_after_a_full_shard_leaves_no_gap():
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"name": "b.png"}, {"crop": 1}, {"variant": 1}, {"settings_hash": "g"}]
+    "change", [{"seed": 1}, {"name": "b.png"}, {"crop": (1, 0, 64, 64)}, {"variant": 1}, {"degradation_hash": "g"}]
 )
 def test_the_seed_of_a_pair_depends_on_all_that_it_is(change):
-    what = {"settings_hash": "f", "seed": 0, "name": "a.png", "crop": 0, "variant": 0}
+    what = {"degradation_hash": "f", "seed": 0, "name": "a.png", "crop": (0, 0, 64, 64), "variant": 0}
     assert pair_seed(**what | change) != pair_seed(**what)
 
 
 def test_the_seed_of_a_pair_never_changes_between_versions():
-    assert pair_seed("f", 0, "ä b.png", 2, 3) == 3123984276973912632
-    assert 0 <= pair_seed("f", 0, "a.png", 0, 0) < 2**62
+    assert pair_seed("f", 0, "ä b.png", (2, 0, 64, 64), 3) == 4075146959362300112
+    assert 0 <= pair_seed("f", 0, "a.png", (0, 0, 64, 64), 0) < 2**62
+
+
+def changed(name):
+    """The default settings with another value of one of them."""
+    value = getattr(SynthSettings(), name)
+    other = {"recipe": {"steps": []}, "scale": 2, "crop_size": 128, "alpha": "refuse"}.get(name)
+    other = other or (not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else value + 1)
+    return dataclasses.replace(SynthSettings(), **{name: other})
 
 
 def test_every_setting_counts_for_the_hash():
-    settings = SynthSettings()
     for field in dataclasses.fields(SynthSettings):
-        value = getattr(settings, field.name)
-        other = {"recipe": {"steps": []}, "scale": 2, "crop_size": 128, "alpha": "refuse"}.get(field.name)
-        other = other or (
-            not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else value + 1
-        )
-        assert dataclasses.replace(settings, **{field.name: other}).hash() != settings.hash(), field.name
+        assert changed(field.name).hash() != SynthSettings().hash(), field.name
+
+
+def test_the_seed_of_a_pair_depends_on_its_degradation_alone_not_on_how_pairs_are_chosen_packed_or_encoded():
+    before = SynthSettings().degradation_hash()
+    names = {field.name for field in dataclasses.fields(SynthSettings)}
+    deciding = {name for name in names if changed(name).degradation_hash() != before}
+    assert deciding == {"scale", "degrader_sha256", "recipe", "mix", "steps", "codes_sha256"}
 
 
 def test_a_crop_that_scale_does_not_divide_is_refused_with_its_neighbours():

@@ -31,17 +31,18 @@ def drawn(monkeypatch):
     return calls
 
 
-def test_preview_draws_what_synth_makes_and_writes_nothing_else(photo_folder, tmp_path, drawn):
+@pytest.mark.parametrize("variants", [1, 3])
+def test_preview_draws_what_synth_makes_and_writes_nothing_else(photo_folder, tmp_path, drawn, variants):
     picture = tmp_path / "new folder" / "p.png"
     result = run("preview", "-i", photo_folder, "-o", picture, *RECIPE, "--rows", 2)
     assert result.exit_code == 0 and result.output == f"{picture}\n"
     assert list(picture.parent.iterdir()) == [picture] and read_image(picture).std() > 20
     rows, options = drawn[0]
     assert [len(row) for row in rows] == [5, 5] and options["column_titles"] == ["HR", "clean", "LR 1", "LR 2", "LR 3"]
-    run("synth", "-i", photo_folder, "-o", tmp_path / "out", *RECIPE, "--variants", 3)
+    run("synth", "-i", photo_folder, "-o", tmp_path / "out", *RECIPE, "--variants", variants, "--shard-size", 7)
     for row, source in zip(rows, options["row_titles"], strict=True):
-        pairs = [pair for pair in read_pairs(tmp_path / "out") if pair["meta"]["source"] == source][:3]
-        for image, pair in zip(row[2:], pairs, strict=True):
+        pairs = [pair for pair in read_pairs(tmp_path / "out") if pair["meta"]["source"] == source][:variants]
+        for image, pair in zip(row[2:], pairs, strict=variants == 3):
             assert np.array_equal(image, (pair["lr"] * 255).round().byte().permute(1, 2, 0).numpy())
 
 

@@ -310,3 +310,29 @@ def test_all_the_files_that_readers_look_for_are_there(synth, tmp_path):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     hashes = {record["settings_hash"] for record in records(tmp_path / "out")}
     assert hashes == {manifest["settings_hash"]} and {"torch", "opencv-python"} < manifest["versions"].keys()
+
+
+def pairs_by_place(folder):
+    """The HR and LR files of every pair, by what identifies it: source, corner of the crop, variant."""
+    found = {}
+    for path in sorted(folder.glob("pairs-*.tar")):
+        with tarfile.open(path) as tar:
+            files = {member.name: tar.extractfile(member).read() for member in tar}
+        for key in sorted({name.partition(".")[0] for name in files}):
+            meta = json.loads(files[f"{key}.json"])
+            place = (meta["source"], meta["crop_top"], meta["crop_left"], meta["variant"])
+            found[place] = (files[f"{key}.hr.png"], files[f"{key}.lr.png"], meta["seed"])
+    return found
+
+
+@pytest.mark.parametrize(
+    "packing", [("--shard-size", 5), ("--max-shard-mb", 0.3), ("--variants", 3), ("--variants", 1), ("--keep-flat",)]
+)
+def test_a_pair_has_the_same_bytes_however_the_data_set_is_packed(synth, tmp_path, degrader_dir, packing):
+    options = ("--degrader", degrader_dir, "--preset", "real-esrgan")
+    synth("usual", *options, "--variants", 2)
+    synth("packed", *options, *(() if "--variants" in packing else ("--variants", 2)), *packing)
+    usual, packed = pairs_by_place(tmp_path / "usual"), pairs_by_place(tmp_path / "packed")
+    shared = usual.keys() & packed.keys()
+    assert len(shared) == min(len(usual), len(packed)) > 10
+    assert all(usual[place] == packed[place] for place in shared)
