@@ -7,12 +7,8 @@ from typing import Any
 
 import click
 
-from cli.device import COMPLETED_WITH_FAILURES, chosen_device
-from cli.group import HELP, FriendlyGroup, friendly
+from cli.common import COMPLETED_WITH_FAILURES, EXISTING, HELP, PATH, FriendlyGroup, chosen_device, friendly
 from cli.upsample_train_command import train
-
-_EXISTING = click.Path(exists=True, path_type=Path)
-_PATH = click.Path(path_type=Path)
 
 
 @click.group(cls=FriendlyGroup, context_settings=HELP)
@@ -31,9 +27,9 @@ def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int
 
 
 @main.command()
-@click.option("--input", "-i", "--in-path", "source", type=_PATH, required=True, metavar="PATH",
+@click.option("--input", "-i", "--in-path", "source", type=PATH, required=True, metavar="PATH",
               help="An image, a folder (searched through), a text list, or tars.")  # fmt: skip
-@click.option("--output", "-o", "--out", "--out-path", "out", type=_PATH, required=True, metavar="PATH",
+@click.option("--output", "-o", "--out", "--out-path", "out", type=PATH, required=True, metavar="PATH",
               help="A folder; for one image also an image file.")  # fmt: skip
 @click.option("--model", "-n", "--model-name", "model", default="tiny-x4", show_default=True, metavar="NAME|DIR",
               help="Upsampler: a shipped name, a folder, a hub id.")  # fmt: skip
@@ -58,7 +54,7 @@ def _tile(context: click.Context, parameter: click.Parameter, value: str) -> int
 @click.option("--fp32/--bf16", "fp32", default=True, show_default=True,
               help="bf16 is faster where there is hardware for it.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Make images again that exist; without it they are skipped.")
-@click.option("--json", "report", type=_PATH, metavar="FILE", help="Also write the summary there.")
+@click.option("--json", "report", type=PATH, metavar="FILE", help="Also write the summary there.")
 @friendly
 def run(
     source: Path, out: Path, model: str, tile: int | None, color_fix: Any, alpha: Any, ext: str, suffix: str,
@@ -76,7 +72,7 @@ def run(
     """  # noqa: D301 - click's mark for a block not to be rewrapped
     from tqdm import tqdm
 
-    from upsample.run import RunSettings, load_upsampler, plan_run, run_plan
+    from upsample.upscaling.run import RunSettings, load_upsampler, plan_run, run_plan
 
     if report is not None and not report.parent.is_dir():
         raise click.BadParameter(f"{report.parent} is no folder; make it first", param_hint="--json")
@@ -105,7 +101,7 @@ def run(
         f"{summary['hr_megapixels_per_second']:.2f} HR megapixels/s"
     )
     if report is not None:
-        from degrade.store import write_atomic
+        from degrade.files.store import write_atomic
 
         write_atomic(report, json.dumps(summary, indent=2).encode())
     if summary["failures"]:
@@ -116,9 +112,9 @@ main.add_command(train)
 
 
 @main.command()
-@click.option("--onnx", type=_PATH, metavar="ONNX",
+@click.option("--onnx", type=PATH, metavar="ONNX",
               help="File for any ONNX runtime: lr in, sr out, any sizes; of one-step students.")  # fmt: skip
-@click.option("--spandrel", type=_PATH, metavar="SAFETENSORS",
+@click.option("--spandrel", type=PATH, metavar="SAFETENSORS",
               help="File for spandrel, after upsample.spandrel_arch.register().")  # fmt: skip
 @click.option("--model", "-n", "--model-name", "model", default="tiny-x4", show_default=True, metavar="NAME|DIR",
               help="Upsampler: a shipped name, a folder, a hub id.")  # fmt: skip
@@ -148,10 +144,10 @@ def export(onnx: Path | None, spandrel: Path | None, model: str, opset: int, tol
 
 
 @main.command("eval")
-@click.option("--sr", "sr_dir", type=_EXISTING, required=True, metavar="DIR", help="Images of an upscaler.")
-@click.option("--hr", "--hr-dir", "-r", "hr_dir", type=_EXISTING, required=True, metavar="DIR",
+@click.option("--sr", "sr_dir", type=EXISTING, required=True, metavar="DIR", help="Images of an upscaler.")
+@click.option("--hr", "--hr-dir", "-r", "hr_dir", type=EXISTING, required=True, metavar="DIR",
               help="The truth, files of the same names.")  # fmt: skip
-@click.option("--lr", "--lr-dir", "lr_dir", type=_EXISTING, metavar="DIR",
+@click.option("--lr", "--lr-dir", "lr_dir", type=EXISTING, metavar="DIR",
               help="What the SR was made from: adds a row for bicubic enlargement.")  # fmt: skip
 @click.option("--metric", "-m", "metrics", multiple=True, metavar="NAME[=FILE]",
               help="Of pyiqa, beside PSNR-Y and SSIM-Y; FILE has its weights; repeatable.")  # fmt: skip
@@ -159,8 +155,8 @@ def export(onnx: Path | None, spandrel: Path | None, model: str, opset: int, tol
               help="Left out at every border; by custom the scale.")  # fmt: skip
 @click.option("--degrader", default="", metavar="NAME|DIR",
               help="Also: is the SR a picture of its LR? Degrades it again, compares low bands.")  # fmt: skip
-@click.option("--picture", type=_PATH, metavar="PNG", help="LR, SR, bicubic and HR side by side.")
-@click.option("--out", "-o", "--output", "out", type=_PATH, metavar="JSON",
+@click.option("--picture", type=PATH, metavar="PNG", help="LR, SR, bicubic and HR side by side.")
+@click.option("--out", "-o", "--output", "out", type=PATH, metavar="JSON",
               help="Protocol, versions and the scores of every image.")  # fmt: skip
 @friendly
 def evaluate(out: Path | None, sr_dir: Path, hr_dir: Path, **options: Any) -> None:
@@ -184,7 +180,7 @@ def evaluate(out: Path | None, sr_dir: Path, hr_dir: Path, **options: Any) -> No
         click.echo(f"left out: {line}", err=True)
     click.echo(f"{len(report['images'])} images; {report['protocol']['psnr_y, ssim_y']}")
     if out is not None:
-        from degrade.store import write_atomic
+        from degrade.files.store import write_atomic
 
         write_atomic(out, json.dumps(report, indent=2).encode())
         click.echo(str(out))

@@ -7,10 +7,8 @@ from typing import Any
 
 import click
 
-from cli.device import chosen_device
-from cli.group import friendly
+from cli.common import EXISTING, chosen_device, friendly
 
-_EXISTING = click.Path(exists=True, path_type=Path)
 _WEIGHT = click.FloatRange(0)
 
 
@@ -22,20 +20,20 @@ _WEIGHT = click.FloatRange(0)
 @click.option("--preset", type=click.Choice(["ci", "tiny", "paper"]), default="tiny", show_default=True,
               help="Sizes and schedule.")  # fmt: skip
 @click.option("--shards", multiple=True, metavar="DIR|TARS", help="Pair shards, ours or anyone's; repeatable.")
-@click.option("--pairs", nargs=2, type=_EXISTING, multiple=True, metavar="HR_DIR LR_DIR",
+@click.option("--pairs", nargs=2, type=EXISTING, multiple=True, metavar="HR_DIR LR_DIR",
               help="Paired folders; repeatable.")  # fmt: skip
 @click.option("--recipe", "recipes", multiple=True, metavar="NAME|FILE", help="Classical recipe; repeatable.")
 @click.option("--online-degrader", default="", metavar="NAME|DIR|HUB",
               help="Degrader that makes LR during training; in colearn it learns too.")  # fmt: skip
-@click.option("--hr-dir", "-i", "--input", "hr_dir", type=_EXISTING, metavar="PATH",
+@click.option("--hr-dir", "-i", "--input", "hr_dir", type=EXISTING, metavar="PATH",
               help="HR photographs, for recipes and the online degrader.")  # fmt: skip
-@click.option("--reference-dir", "reference_dirs", type=_EXISTING, multiple=True, metavar="DIR",
+@click.option("--reference-dir", "reference_dirs", type=EXISTING, multiple=True, metavar="DIR",
               help="LR photographs whose looks the online degrader gives; repeatable.  [default: its own]")  # fmt: skip
 @click.option("--weights", nargs=4, type=_WEIGHT, metavar="S P R O",
               help="How often shards, pairs, recipes, online are drawn.  [default: evenly]")  # fmt: skip
-@click.option("--real-lr", multiple=True, type=_EXISTING, metavar="DIR",
+@click.option("--real-lr", multiple=True, type=EXISTING, metavar="DIR",
               help="Real LR without HR, for D_L; colearn; repeatable.")  # fmt: skip
-@click.option("--val-pairs", nargs=2, type=_EXISTING, metavar="HR_DIR LR_DIR",
+@click.option("--val-pairs", nargs=2, type=EXISTING, metavar="HR_DIR LR_DIR",
               help="Score and show these during training.")  # fmt: skip
 @click.option("--max-hr-side", type=click.IntRange(0), default=3000, show_default=True, metavar="PX",
               help="Area-reduce longer HR photographs by 2 until they fit; 0 = never.")  # fmt: skip
@@ -111,9 +109,9 @@ def train(
     """  # noqa: D301 - click's mark for a block not to be rewrapped
     from dataclasses import asdict, replace
 
-    from degrade.train_data import fitting_crop
-    from upsample.pairs import PairConfig
-    from upsample.train_config import preset as settings_of
+    from degrade.training.data import fitting_crop
+    from upsample.training.config import preset as settings_of
+    from upsample.training.data import PairConfig
 
     start = settings_of(preset, stage)
     data = PairConfig(
@@ -134,8 +132,8 @@ def train(
     if dry_run:
         click.echo(json.dumps(asdict(config), indent=2))
         return
-    from upsample.train import RunOptions
-    from upsample.train import train as run
+    from upsample.training.loop import train as run
+    from upsample.training.run import RunOptions
 
     summary = run(
         config,

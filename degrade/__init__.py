@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from degrade.degrader import DegradationEncoder, RealisticDegrader
     from degrade.mix import DegradationMix
-    from degrade.recipe import ClassicalDegrader, Recipe
+    from degrade.recipes.recipe import ClassicalDegrader, Recipe
     from degrade.schedule import ResidualShiftScheduler
-    from degrade.shard_reader import read_pairs
+    from degrade.shards.reader import read_pairs
 
 _HOME = {
     "RealisticDegrader": "degrade.degrader",
     "DegradationEncoder": "degrade.degrader",
     "DegradationMix": "degrade.mix",
-    "ClassicalDegrader": "degrade.recipe",
-    "Recipe": "degrade.recipe",
+    "ClassicalDegrader": "degrade.recipes.recipe",
+    "Recipe": "degrade.recipes.recipe",
     "ResidualShiftScheduler": "degrade.schedule",
-    "read_pairs": "degrade.shard_reader",
+    "read_pairs": "degrade.shards.reader",
 }
 
 __all__ = [

@@ -1,6 +1,5 @@
 """RealisticDegrader: HR photograph in, believable LR photograph out, another one for every draw of noise and code."""
 
-from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 
@@ -11,13 +10,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from degrade.bands import high_pass
-from degrade.block_quantiser import BLOCK_DIM, BlockQuantiser, block_statistics
-from degrade.image_batch import check_batch
-from degrade.pretrained import Pretrained
+from degrade.images.tensors import check_batch
+from degrade.networks.block_quantiser import BLOCK_DIM, BlockQuantiser, block_statistics
+from degrade.networks.pretrained import Pretrained
+from degrade.networks.texture import TEXTURE_DIM, high_pass, luma_chroma, texture_statistics
+from degrade.networks.unet import FilmUNet, phase_planes, run_in_tiles
 from degrade.schedule import ResidualShiftScheduler
-from degrade.texture import TEXTURE_DIM, luma_chroma, texture_statistics
-from degrade.unet import RADIUS, STRIDE, FilmUNet, phase_planes
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 BANK_JITTER = 0.15  # of the bank's own spread: new looks between the known ones, none far from all of them
@@ -306,31 +304,6 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
                     f"hr {side} {length} is not a multiple of scale {scale}; crop to {fitting} or pad=True"
                 )
         return hr
-
-
-def run_in_tiles(network: Callable[[slice, slice], Tensor], height: int, width: int, *, tile: int) -> Tensor:
-    """Call ``network`` on tiles that overlap by the receptive field and keep the part of each that nothing outside it
-    can reach: the seams are exact, not blended.
-
-    Args:
-        network: takes rows and columns, returns (B, C, rows, columns).
-        height: rows of the whole, LR pixels.
-        width: columns of the whole.
-        tile: side of the kept part, LR pixels.
-    """  # noqa: D205
-    if height <= tile + 2 * RADIUS and width <= tile + 2 * RADIUS:
-        return network(slice(0, height), slice(0, width))
-    step = max(STRIDE, tile // STRIDE * STRIDE)  # tiles start on the grid of strides and of JPEG blocks
-    rows = []
-    for top in range(0, height, step):
-        above, below = max(0, top - RADIUS), min(height, top + step + RADIUS)
-        row = []
-        for left in range(0, width, step):
-            before, behind = max(0, left - RADIUS), min(width, left + step + RADIUS)
-            part = network(slice(above, below), slice(before, behind))
-            row.append(part[..., top - above : top - above + step, left - before : left - before + step])
-        rows.append(torch.cat(row, dim=-1))
-    return torch.cat(rows, dim=-2)
 
 
 def fresh_generator() -> torch.Generator:

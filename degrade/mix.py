@@ -8,16 +8,23 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from degrade.compress import quantise
-from degrade.degrader import RealisticDegrader
-from degrade.recipe import Recipe
+from degrade.degrader import MIN_REFERENCE_SIDE, RealisticDegrader
+from degrade.errors import ImageError, failure_reason
+from degrade.files.sources import list_sources
+from degrade.images.codec import read_image
+from degrade.images.tensors import to_tensor
+from degrade.ops.compress import quantise
+from degrade.recipes.recipe import Recipe
 
 Record = dict[str, Any]
+
+MAX_REFERENCE_SIDE = 1024
 
 
 class DegradationMix(nn.Module):
@@ -146,3 +153,26 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def reference_codes(degrader: RealisticDegrader, folder: str | Path) -> list[list[float]]:
+    """The code of every photograph in a folder, in the order of their names; unreadable ones are an error.
+
+    Raises:
+        ValueError: an image cannot be read or is smaller than 16 px.
+    """
+    codes = []
+    for source in list_sources(folder):
+        try:
+            image = read_image(source.read())
+            if min(image.shape[:2]) < MIN_REFERENCE_SIDE:
+                raise ImageError(
+                    f"{image.shape[1]}x{image.shape[0]} is too small to tell its degradation; "
+                    f"use {MIN_REFERENCE_SIDE} or more"
+                )
+        except (ImageError, OSError) as err:
+            raise ValueError(f"reference {source.name}: {failure_reason(err)}") from err
+        # on one thread: a code that differs in its last bit with the number of cores would make another data set
+        with torch.inference_mode(), one_thread():
+            codes.append(degrader.encode(to_tensor(image[:MAX_REFERENCE_SIDE, :MAX_REFERENCE_SIDE]))[0].tolist())
+    return codes

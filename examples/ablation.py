@@ -25,14 +25,14 @@ from comparison.scores import TestImages, keep_scores, kept_scores
 from comparison.student import arm_config, base_student, colearned_config, train_run
 from comparison.table import DIGITS, TITLES, cell, difference, markdown
 from comparison.worlds import World, camera_world
-from degrade.crops import to_tensor
 from degrade.degrader import RealisticDegrader
+from degrade.files.sources import list_sources
+from degrade.files.store import write_atomic
+from degrade.images.tensors import to_tensor
 from degrade.mix import fingerprint
-from degrade.sources import list_sources
-from degrade.stop_signal import StopSignal
-from degrade.store import write_atomic
+from degrade.realism.stop_signal import StopSignal
 from upsample.model import ResidualShiftUpsampler
-from upsample.train_config import UpsampleTrainConfig
+from upsample.training.config import UpsampleTrainConfig
 
 Shared = tuple[Path, Path, Path, str, str]  # data, out, base, degrader, mixed precision
 

@@ -29,11 +29,12 @@ import torch.nn.functional as F
 from kornia.enhance import jpeg_codec_differentiable
 
 from degrade import ClassicalDegrader, RealisticDegrader
-from degrade.blur import gaussian_kernel, sinc_kernel
-from degrade.crops import to_tensor
-from degrade.images import crop_positions, encode_image, read_image
+from degrade.images.codec import encode_image, read_image
+from degrade.images.geometry import crop_positions
+from degrade.images.tensors import to_tensor
 from degrade.mix import DegradationMix
-from degrade.recipe import Recipe
+from degrade.ops.blur import gaussian_kernel, sinc_kernel
+from degrade.recipes.recipe import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent))
 from export_photos import export  # noqa: E402

@@ -31,14 +31,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from degrade import read_pairs
-from degrade.catalog import Catalog
-from degrade.images import encode_image, read_image
-from degrade.job import Job, resolve_job
-from degrade.plan import SynthSettings, pairs_of_shards, plan_units
-from degrade.ray_engine import RayCluster
-from degrade.shard_verify import verify_shards
-from degrade.sources import Source
-from degrade.synth import SynthRun
+from degrade.files.sources import Source
+from degrade.images.codec import encode_image, read_image
+from degrade.shards.verify import verify_shards
+from degrade.synth.catalog import Catalog
+from degrade.synth.job import Job, resolve_job
+from degrade.synth.plan import pairs_of_shards, plan_units
+from degrade.synth.ray_cluster import RayCluster
+from degrade.synth.run import SynthRun
+from degrade.synth.settings import SynthSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from export_photos import export  # noqa: E402

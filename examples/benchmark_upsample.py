@@ -20,16 +20,15 @@ from typing import Any
 
 import torch
 
-from degrade.crops import to_tensor
-from degrade.real_pairs import aligned_pairs
-from degrade.train_report import to_image
+from degrade.images.real_pairs import aligned_pairs
+from degrade.images.tensors import to_image, to_tensor
 from upsample import ResidualShiftUpsampler
 from upsample.metrics import psnr_y, ssim_y
 
 PEAK = """
 import resource, sys, torch
 from upsample import ResidualShiftUpsampler
-from upsample.tiling import upscale_in_tiles
+from upsample.upscaling.tiling import upscale_in_tiles
 name, side, tile = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 upsampler = ResidualShiftUpsampler.from_pretrained(name).eval()
 upscale_in_tiles(upsampler, torch.rand(1, 3, 32, 32))

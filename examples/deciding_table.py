@@ -30,9 +30,9 @@ from comparison.student import arm_config, base_student, colearned_config, train
 from comparison.table import DIGITS, Row, difference, markdown, row_of, table_of_arms
 from comparison.table import TITLES as METRIC_TITLES
 from comparison.worlds import World, camera_world, hidden_world
-from degrade.store import write_atomic
+from degrade.files.store import write_atomic
 from upsample.model import ResidualShiftUpsampler
-from upsample.pairs import PairConfig, PairData
+from upsample.training.data import PairConfig, PairData
 
 NETWORKS = ("small", "student")
 STEPS = {"small": 1_000, "student": 400}

@@ -21,14 +21,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from degrade.crops import shrink_to, to_tensor
-from degrade.images import encode_image, read_image
-from degrade.realism import RealismConfig, evaluate
-from degrade.recipe import Recipe
-from degrade.sources import list_sources
-from degrade.train import PRESETS, train
-from degrade.train_data import DataConfig
-from degrade.train_report import to_image
+from degrade.files.sources import list_sources
+from degrade.images.codec import encode_image, read_image
+from degrade.images.geometry import shrink_to
+from degrade.images.tensors import to_image, to_tensor
+from degrade.realism.report import RealismConfig, evaluate
+from degrade.recipes.recipe import Recipe
+from degrade.training.config import PRESETS
+from degrade.training.data import DataConfig
+from degrade.training.loop import train
 
 WORLD = Path(__file__).parent / "hidden_world.yaml"
 SCALE = 4

@@ -17,10 +17,11 @@ from pathlib import Path
 import ablation
 import deciding_table
 import severity
-from degrade.images import encode_image, read_image
-from degrade.store import write_atomic
-from degrade.train import PRESETS, train
-from degrade.train_data import DataConfig
+from degrade.files.store import write_atomic
+from degrade.images.codec import encode_image, read_image
+from degrade.training.config import PRESETS
+from degrade.training.data import DataConfig
+from degrade.training.loop import train
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 AFTER_RESIZE = "examples/recipes/after-resize.yaml"  # so run this where README lies

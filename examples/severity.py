@@ -26,8 +26,8 @@ from comparison.small_network import load_small_network, train_small_network
 from comparison.table import row_of, table_of_arms
 from comparison.worlds import camera_world
 from degrade import read_pairs
-from degrade.store import write_atomic
-from upsample.pairs import PairConfig
+from degrade.files.store import write_atomic
+from upsample.training.data import PairConfig
 
 ORDERS = {
     "uniform": "as they come",

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from degrade import RealisticDegrader
-from degrade.contact_sheet import contact_sheet
-from degrade.crops import Image, to_tensor
-from degrade.images import encode_image, read_image
-from degrade.sources import list_sources
-from degrade.train_report import to_image
+from degrade.files.sources import list_sources
+from degrade.images.codec import encode_image, read_image
+from degrade.images.contact_sheet import contact_sheet
+from degrade.images.geometry import Image
+from degrade.images.tensors import to_image, to_tensor
 from upsample import ResidualShiftUpsampler
 from upsample.bicubic import enlarge
 

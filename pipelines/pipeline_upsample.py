@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipelines.images import OutputType, from_tensor, to_tensor
 from upsample.model import Generators, ResidualShiftUpsampler
-from upsample.tiling import TILE, upscale_in_tiles
+from upsample.upscaling.tiling import TILE, upscale_in_tiles
 
 
 class UpsamplePipeline(DiffusionPipeline):

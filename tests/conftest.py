@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from degrade.degrader import RealisticDegrader
-from degrade.images import encode_image
+from degrade.images.codec import encode_image
 from upsample.model import ResidualShiftUpsampler
 
 

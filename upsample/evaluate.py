@@ -13,16 +13,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from degrade.contact_sheet import contact_sheet
-from degrade.crops import to_tensor
 from degrade.degrader import RealisticDegrader
-from degrade.distances import psnr
-from degrade.images import Rgb, encode_image, read_image
-from degrade.realism_scores import load_scorers
-from degrade.resize import resize
-from degrade.sources import Source, list_pairs
-from degrade.store import write_atomic
-from degrade.train_report import to_image
+from degrade.files.sources import Source, list_pairs
+from degrade.files.store import write_atomic
+from degrade.images.codec import encode_image, read_image
+from degrade.images.contact_sheet import contact_sheet
+from degrade.images.geometry import Rgb
+from degrade.images.tensors import to_image, to_tensor
+from degrade.ops.resize import resize
+from degrade.realism.distances import psnr
+from degrade.realism.scores import load_scorers
 from upsample.metrics import psnr_y, ssim_y
 
 Score = Callable[[Rgb, Rgb], float]

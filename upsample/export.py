@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from degrade.store import write_atomic
+from degrade.files.store import write_atomic
 from upsample.model import ResidualShiftUpsampler
 
 OPSET = 18  # the lowest that torch writes; every onnxruntime that this package accepts reads it

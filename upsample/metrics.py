@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from degrade.distances import ssim_of_planes
-from degrade.images import Rgb
+from degrade.images.geometry import Rgb
+from degrade.realism.distances import ssim_of_planes
 
 Array = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def psnr_y(sr: Rgb, hr: Rgb, crop_border: int = 4) -> float:
 
 
 def ssim_y(sr: Rgb, hr: Rgb, crop_border: int = 4) -> float:
-    """Structural similarity of Y inside a border, see `degrade.distances.ssim_of_planes`.
+    """Structural similarity of Y inside a border, see `degrade.realism.distances.ssim_of_planes`.
 
     Args:
         sr: (H, W, 3) uint8.

@@ -13,10 +13,10 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from degrade.image_batch import check_batch
-from degrade.pretrained import Pretrained
+from degrade.images.tensors import check_batch
+from degrade.networks.pretrained import Pretrained
+from degrade.networks.unet import FilmUNet
 from degrade.schedule import ResidualShiftScheduler, Sampling
-from degrade.unet import FilmUNet
 from upsample.bicubic import enlarge
 from upsample.first_stage import build_first_stage
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from comparison.worlds import World
-from degrade.job import resolve_job
-from degrade.manifest import read_manifest
-from degrade.plan import SynthSettings
-from degrade.recipe import Recipe
-from degrade.synth import SynthRun
-from upsample.pairs import PairConfig
+from degrade.recipes.recipe import Recipe
+from degrade.synth.job import resolve_job
+from degrade.synth.manifest import read_manifest
+from degrade.synth.run import SynthRun
+from degrade.synth.settings import SynthSettings
+from upsample.training.data import PairConfig
 
 Kind = Literal["recipe", "learned", "colearned", "both", "truth"]
 

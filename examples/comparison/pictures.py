@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from comparison.scores import SCALE, TestImages, bicubic
-from degrade.bands import high_pass
-from degrade.contact_sheet import contact_sheet
-from degrade.crops import Image, to_tensor
-from degrade.images import encode_image
-from degrade.train_report import to_image
+from degrade.images.codec import encode_image
+from degrade.images.contact_sheet import contact_sheet
+from degrade.images.geometry import Image
+from degrade.images.tensors import to_image, to_tensor
+from degrade.networks.texture import high_pass
 
 ROWS, SIDE = 6, 48  # LR pixels
 

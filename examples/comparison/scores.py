@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from comparison.worlds import World
-from degrade.crops import Image, to_tensor
-from degrade.images import read_image
-from degrade.real_pairs import aligned_pairs
-from degrade.realism_scores import load_scorers
-from degrade.sources import list_sources
-from degrade.store import write_atomic
-from degrade.train_report import to_image
+from degrade.files.sources import list_sources
+from degrade.files.store import write_atomic
+from degrade.images.codec import read_image
+from degrade.images.geometry import Image
+from degrade.images.real_pairs import aligned_pairs
+from degrade.images.tensors import to_image, to_tensor
+from degrade.realism.scores import load_scorers
 from upsample.bicubic import enlarge
 from upsample.metrics import psnr_y, ssim_y
 
@@ -30,7 +30,7 @@ class TestImages:
     """The images of a world that nothing is trained on, and the metrics.
 
     Pairs that lie more than half an LR pixel apart, or are too flat to tell, are left out, and the LR's brightness is
-    brought to the HR's (`degrade.real_pairs`), so that the scores tell detail and not exposure.
+    brought to the HR's (`degrade.images.real_pairs`), so that the scores tell detail and not exposure.
 
     Args:
         world: whose images.

@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 
 from comparison.worlds import World
-from degrade.train import DegraderTrainConfig
+from degrade.training.config import DegraderTrainConfig
 from upsample.model import ResidualShiftUpsampler
-from upsample.pairs import PairConfig
-from upsample.train import RunOptions, train
-from upsample.train_config import UpsampleTrainConfig, preset
+from upsample.training.config import UpsampleTrainConfig, preset
+from upsample.training.data import PairConfig
+from upsample.training.loop import train
+from upsample.training.run import RunOptions
 
 BASE_STEPS = 2_400
 FINISHED = "finished"  # a file that says that a run is

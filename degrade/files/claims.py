@@ -1,0 +1,147 @@
+"""Claims keep a second run away from a data set.
+
+On a disk they are locks, which the system frees when a process dies. Elsewhere they are files that their owner changes
+every few seconds: another process that finds one waits, and takes it over when it no longer changes. Nobody compares
+clocks.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from degrade.errors import ClaimedError, one_sentence
+
+if TYPE_CHECKING:
+    from degrade.files.store import Store
+
+BEAT_S = 5.0  # how often the owner of a claim in an object store says that it lives
+PATIENCE_S = 30.0  # how long such a claim must stand still until its owner counts as dead
+POLL_S = 0.1
+
+
+def locked(path: Path, wait: bool) -> int:
+    """Open and lock a file; the descriptor holds the lock.
+
+    Raises:
+        ImportError: this system has no such locks.
+    """
+    import fcntl  # not on Windows
+
+    while True:
+        with one_sentence(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)  # again: whoever waited may find it gone
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _same_file(descriptor, path):
+                os.ftruncate(descriptor, 0)
+                with contextlib.suppress(OSError):  # on a full disk the lock has no name, and what follows says so
+                    os.write(descriptor, _owner().encode())
+                return descriptor
+        except BlockingIOError:
+            if not wait:
+                owner = os.pread(descriptor, 1000, 0).decode(errors="replace")
+                os.close(descriptor)
+                raise _claimed(path.parent, owner) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        time.sleep(POLL_S)
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    """Whether a path still leads to an open file: the owner before us removes it before the lock is free."""
+    try:
+        ours, there = os.fstat(descriptor), path.stat()
+    except FileNotFoundError:
+        return False
+    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+
+@contextlib.contextmanager
+def beating(store: "Store", name: str, wait: bool) -> Iterator[None]:
+    """Hold a claim by a file that changes every `BEAT_S`."""
+    token = os.urandom(8).hex()
+
+    def content(beat: int) -> bytes:
+        return json.dumps({"token": token, "beat": beat, "owner": _owner()}).encode()
+
+    while True:
+        with one_sentence(store.place(name)), contextlib.suppress(FileExistsError):
+            store.put_new(name, content(0))
+            break
+        _outlast(store, name, wait)
+    stopped = threading.Event()
+
+    def beat() -> None:
+        number = 0
+        while not stopped.wait(BEAT_S):
+            number += 1
+            with contextlib.suppress(OSError):  # the network may be away for a while: the next beat tells
+                if _said(_read(store, name), "token") != token:
+                    return  # taken over while this process slept; both write the same bytes
+                store.write(name, content(number))
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        with contextlib.suppress(OSError):
+            if _said(_read(store, name), "token") == token:
+                store.remove(name)
+
+
+def _outlast(store: "Store", name: str, wait: bool) -> None:
+    """Return when a claim has gone, or removed since its owner is dead.
+
+    Raises:
+        ClaimedError: its owner lives.
+    """
+    first = _read(store, name)
+    began = time.monotonic()
+    while first is not None:
+        time.sleep(min(BEAT_S / 2, PATIENCE_S / 4))
+        now = _read(store, name)
+        if now is None:
+            return
+        if now != first:
+            if not wait:
+                raise _claimed(store, _said(now, "owner"))
+            first, began = now, time.monotonic()
+        elif time.monotonic() - began > PATIENCE_S:
+            store.remove(name)
+            return
+
+
+def _read(store: "Store", name: str) -> bytes | None:
+    try:
+        return store.read(name)
+    except FileNotFoundError:
+        return None
+
+
+def _said(content: bytes | None, what: str) -> str:
+    """The token or the owner in a file that beats; "" when it is gone, or was cut off by a kill or a full disk."""
+    try:
+        return str(json.loads(content or b"{}").get(what, ""))
+    except (ValueError, AttributeError):
+        return ""
+
+
+def _owner() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _claimed(place: object, owner: str) -> ClaimedError:
+    who = f" ({owner})" if owner else ""
+    return ClaimedError(f"another run{who} is writing to {place}; wait for it, stop it, or give another --out")

@@ -1,0 +1,174 @@
+"""BlockQuantiser: the blocks that JPEG leaves, as a layer whose strength a code decides.
+
+A convolution learns block edges slowly, and never learns that a block loses its fine detail as a whole. What JPEG does
+is known (ITU-T T.81): the cosine transform of every 8 x 8 block, divided by a table and rounded. So that is done here,
+and only what differs between images is learned: how coarse the table is, and whether colour is halved first.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from degrade.ops.compress import RGB_TO_YCBCR
+
+BLOCK = 8
+BLOCK_DIM = 2 * (2 * BLOCK - 1)
+FLOOR = (0.5 / 255) ** 2  # of an energy in [0, 1]: half a grey level, below which nothing is visible
+NONE = 0.01  # coarseness that stands for no compression; libjpeg's quality 99 is 0.02
+# T.81, tables K.1 and K.2
+LUMA_STEPS = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+CHROMA_STEPS = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *((99,) * BLOCK,) * 4,
+)
+
+
+class BlockQuantiser(nn.Module):
+    """JPEG's loss, made of a code: two numbers a sample.
+
+    Args:
+        code_dim: numbers in a code.
+        hidden: width of the layer that reads it.
+    """
+
+    def __init__(self, code_dim: int, hidden: int = 64) -> None:
+        super().__init__()
+        # 1x1 convolutions rather than Linear: bit for bit the same for one sample and for a batch.
+        self.read = nn.Sequential(nn.Conv2d(code_dim, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, 2, 1))
+        last = self.read[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.zeros_(last.weight)
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor([math.log(NONE), 0.0]))  # untrained, it changes nothing
+
+    def strength(self, code: Tensor) -> tuple[Tensor, Tensor]:
+        """What a code says about compression.
+
+        Args:
+            code: (B, code_dim).
+
+        Returns:
+            log of the coarseness (see `quantise_blocks`; log of `NONE` or less is none), and the share of halved
+            colour before it is clipped to 0..1; (B,) each.
+        """
+        log_coarseness, halved = self.read(code[:, :, None, None])[:, :, 0, 0].unbind(1)
+        return log_coarseness, halved
+
+    def forward(self, lr: Tensor, code: Tensor) -> Tensor:
+        """Quantise.
+
+        Args:
+            lr: (B, 3, h, w), range [-1, 1]; its corner is the corner of a block.
+            code: (B, code_dim).
+
+        Returns:
+            (B, 3, h, w). Straight-through in ``lr``. No gradient reaches ``code`` from here: that of a step size is
+            mostly noise, and recipes know the truth, which `losses.compression` teaches `strength`.
+        """
+        log_coarseness, halved = (number.detach() for number in self.strength(code))
+        coarseness = log_coarseness.exp()
+        quantised = quantise_blocks(lr, coarseness.clamp(min=NONE), halved.clamp(0, 1))
+        return torch.where((coarseness > 1.1 * NONE).view(-1, 1, 1, 1), quantised, lr)
+
+
+def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
+    """Quantise the block cosine transform of every image.
+
+    Args:
+        lr: (B, 3, h, w), range [-1, 1].
+        coarseness: (B,), factor on T.81's tables: 1 is libjpeg's quality 50, 2 is 25, 0.2 is 90.
+        halved: (B,), 0..1, how much of the colour passes through half resolution.
+
+    Returns:
+        (B, 3, h, w).
+    """
+    height, width = lr.shape[-2:]
+    with torch.autocast(lr.device.type, enabled=False):  # rounding to multiples needs more than bfloat16's 8 bits
+        exact = lr if lr.dtype == torch.float64 else lr.float()
+        padded = F.pad(exact, (0, -width % (2 * BLOCK), 0, -height % (2 * BLOCK)), mode="replicate")
+        to_ycbcr = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64)
+        ycbcr = _turn(padded, to_ycbcr)
+        luma, chroma = ycbcr[:, :1], ycbcr[:, 1:]
+        half_level = 1 / 255  # JPEG takes 128 from luma, and 0 in [-1, 1] is 127.5
+        luma = _quantised(luma - half_level, LUMA_STEPS, coarseness) + half_level
+        half = _quantised(F.avg_pool2d(chroma, 2), CHROMA_STEPS, coarseness)
+        half = F.interpolate(half, scale_factor=2.0, mode="bilinear")
+        whole = _quantised(chroma, CHROMA_STEPS, coarseness)
+        share = halved.view(-1, 1, 1, 1)
+        ycbcr = torch.cat([luma, whole + share * (half - whole)], dim=1)
+        return _turn(ycbcr, torch.linalg.inv(to_ycbcr))[..., :height, :width].to(lr.dtype)
+
+
+def block_statistics(luma: Tensor) -> Tensor:
+    """Show JPEG's blocks: log energy of the block cosine transform, on the grid and against a grid half a block off.
+
+    Scenes, blur and noise do not care where blocks begin, so only blocks make the two grids differ.
+
+    Args:
+        luma: (B, 1, h, w), range [0, 1], sides of at least 16; its corner is the corner of a block.
+
+    Returns:
+        (B, BLOCK_DIM): for each diagonal of frequencies the mean log energy, then its difference between the grids.
+    """
+    height, width = (length // BLOCK * BLOCK for length in luma.shape[-2:])
+    with torch.autocast(luma.device.type, enabled=False):  # the empty bands of JPEG lie below bfloat16's rounding
+        luma = luma.float()
+        on = _diagonals(luma[..., :height, :width])
+        off = _diagonals(luma[..., BLOCK // 2 : height - BLOCK // 2, BLOCK // 2 : width - BLOCK // 2])
+        return torch.cat([on, on - off], dim=1)
+
+
+def coarseness_of_quality(quality: float) -> float:
+    """Factor on T.81's tables that libjpeg takes for a quality of 1..100 (it rounds the tables afterwards)."""
+    return 50 / quality if quality < 50 else max(NONE, 2 - quality / 50)
+
+
+def _blocks(planes: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, h / 8, w / 8, 8, 8)."""
+    n, channels, height, width = planes.shape
+    return planes.reshape(n, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(3, 4)
+
+
+def _diagonals(luma: Tensor) -> Tensor:
+    """Mean log energy of the block cosine transform on each diagonal: (B, 1, h, w) -> (B, 15)."""
+    basis = cosine_basis().to(luma)
+    energy = ((basis @ _blocks(luma) @ basis.T) ** 2 + FLOOR).log().mean((1, 2, 3)).flatten(1)
+    diagonal = torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)[None]
+    members = F.one_hot(diagonal.flatten(), 2 * BLOCK - 1).to(luma)
+    return energy @ (members / members.sum(0))
+
+
+def _quantised(planes: Tensor, steps: tuple[tuple[int, ...], ...], coarseness: Tensor) -> Tensor:
+    """Round the block cosine transform of (B, C, h, w) in [-1, 1] to multiples of grey-level steps x coarseness."""
+    basis, blocks = cosine_basis().to(planes), _blocks(planes)
+    step = torch.tensor(steps).to(planes) * (2 / 255) * coarseness.to(planes).view(-1, 1, 1, 1, 1, 1)
+    multiples = (basis @ blocks @ basis.T) / step
+    rounded = multiples + (multiples.round() - multiples).detach()  # straight through
+    blocks = basis.T @ (rounded * step) @ basis
+    return blocks.transpose(3, 4).reshape(planes.shape)
+
+
+def cosine_basis() -> Tensor:
+    """Orthonormal DCT-II, (8, 8): rows are frequencies."""
+    k, x = torch.arange(BLOCK, dtype=torch.float64), torch.arange(BLOCK, dtype=torch.float64) + 0.5
+    basis = (2 / BLOCK) ** 0.5 * torch.cos(torch.pi / BLOCK * k[:, None] * x[None])
+    basis[0] /= 2**0.5
+    return basis
+
+
+def _turn(images: Tensor, matrix: Tensor) -> Tensor:
+    return F.conv2d(images, matrix.to(images)[:, :, None, None])

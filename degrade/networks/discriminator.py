@@ -1,0 +1,44 @@
+"""PatchDiscriminator: a critic of texture. D_L judges LR images here; `upsample` uses the same class for D_H."""
+
+import torch
+from torch import Tensor, nn
+
+from degrade.networks.texture import high_pass
+from degrade.networks.unet import phase_planes
+
+
+class PatchDiscriminator(nn.Module):
+    """Says for every patch of 13 x 13 pixels whether it looks real, given the code it should look like.
+
+    It sees the image, its amplified high-pass band (DSGAN's idea: judge the degradation, not the scene) and the place
+    in the 8x8 block. The receptive field is kept small for the same reason.
+
+    Args:
+        code_dim: numbers in the code that conditions the verdict (a projection, arXiv 1802.05637); 0 for none.
+        width: channels of the first layer.
+    """
+
+    def __init__(self, code_dim: int = 0, width: int = 48) -> None:
+        super().__init__()
+        wide = 2 * width
+        self.features = nn.Sequential(
+            nn.Conv2d(10, width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, wide, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(wide, wide, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(wide, wide, 3, padding=1),
+            nn.LeakyReLU(0.2),
+        )
+        self.verdict = nn.Conv2d(wide, 1, 1)
+        self.projection = nn.Linear(code_dim, wide) if code_dim else None
+
+    def forward(self, image: Tensor, code: Tensor | None = None) -> Tensor:
+        """(B, 3, h, w) in [-1, 1], (B, code_dim) -> logits (B, 1, h/2, w/2); above 0 means real."""
+        phase = phase_planes(*image.shape[-2:], device=image.device, dtype=image.dtype).expand(len(image), -1, -1, -1)
+        features = self.features(torch.cat([image, 8 * high_pass(image), phase], dim=1))
+        logits = self.verdict(features)
+        if self.projection is None or code is None:
+            return logits
+        return logits + (features * self.projection(code)[:, :, None, None]).mean(1, keepdim=True)

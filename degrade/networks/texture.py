@@ -1,0 +1,76 @@
+"""Numbers that say how an image is degraded: how much it changes over one or two pixels, and over JPEG block borders.
+
+The mean squared difference at a lag (the variogram) rises with noise, falls with blur, and its ratio between lags tells
+white noise from smeared or striped noise. It is measured twice: as the log of the mean, which edges dominate, and as
+the mean of the local logs, which flat areas dominate. A degradation is described by the *change* of these numbers
+against the clean downsampling of the same scene; their plain values mostly tell the scene.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LAGS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # rows, columns
+TEXTURE_DIM = 3 * 2 * len(LAGS) + 2  # three colour axes, two averages, and the two directions of blocking
+FLOOR = (0.5 / 255) ** 2  # of a squared difference in [0, 1]: half a grey level, below which nothing is visible
+BLOCK = 8
+WINDOW = 4
+
+
+def texture_statistics(image: Tensor) -> Tensor:
+    """Describe the fine texture of each image.
+
+    Args:
+        image: (B, 3, h, w), range [0, 1], sides of at least 16; its corner is the corner of a JPEG block.
+
+    Returns:
+        (B, TEXTURE_DIM) natural logarithms: for each lag the log-mean (Y, Cb, Cr) and the mean-log (Y, Cb, Cr) of the
+        squared differences, then blocking along rows and columns; differentiable.
+    """
+    axes = luma_chroma(image)
+    numbers = []
+    for rows, columns in LAGS:
+        squared = _difference(axes, rows, columns) ** 2
+        local = F.avg_pool2d(squared, WINDOW)
+        numbers += [(squared.mean((2, 3)) + FLOOR).log(), (local + FLOOR).log().mean((2, 3))]
+    luma = axes[:, :1]
+    return torch.cat([*numbers, _blocking(luma), _blocking(luma.transpose(2, 3))], dim=1)
+
+
+def luma_chroma(image: Tensor) -> Tensor:
+    """JPEG's YCbCr with chroma around zero: (B, 3, h, w) -> (B, 3, h, w)."""
+    red, green, blue = image.unbind(1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return torch.stack([luma, (blue - luma) * 0.564, (red - luma) * 0.713], dim=1)
+
+
+def _difference(image: Tensor, rows: int, columns: int) -> Tensor:
+    height, width = image.shape[-2:]
+    if columns >= 0:
+        return image[..., rows:, columns:] - image[..., : height - rows, : width - columns]
+    return image[..., rows:, :columns] - image[..., : height - rows, -columns:]
+
+
+def _blocking(luma: Tensor) -> Tensor:
+    """How much larger steps across 8-pixel columns borders are than elsewhere: (B, 1, h, w) -> (B, 1), 0 when not."""
+    step = (_difference(luma, 0, 1) ** 2 + FLOOR).log()
+    border = torch.arange(step.shape[-1], device=step.device) % BLOCK == BLOCK - 1
+    return step[..., border].mean((2, 3)) - step[..., ~border].mean((2, 3))
+
+
+def low_pass(image: Tensor) -> Tensor:
+    """5x5 binomial (nearly Gaussian, sigma 1 px) low-pass with repeated borders: (B, C, H, W) -> (B, C, H, W)."""
+    height, width = image.shape[-2:]
+    image = F.pad(image, (2, 2, 2, 2), mode="replicate")
+    # sums of shifted images: on a CPU several times as fast as a convolution by channel, backwards above all
+    image = _binomial(*(image[..., i : i + width] for i in range(5)))
+    return _binomial(*(image[..., i : i + height, :] for i in range(5)))
+
+
+def high_pass(image: Tensor) -> Tensor:
+    """What `low_pass` takes away: (B, C, H, W) -> (B, C, H, W)."""
+    return image - low_pass(image)
+
+
+def _binomial(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
+    return (a + e) / 16 + (b + d) / 4 + c * (6 / 16)

@@ -1,0 +1,252 @@
+"""What HR says that LR should be: does the LR follow the reference, fit the true LR, and keep colour and place?
+
+Control and fit are measured on pairs whose truth is known: real ones, and ones made by recipes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from degrade.images.alignment import subpixel_shift
+from degrade.images.crops import ImagePool
+from degrade.images.real_pairs import aligned_pairs
+from degrade.images.tensors import Crops, to_tensors
+from degrade.mix import DegradationMix
+from degrade.networks.texture import high_pass
+from degrade.realism.distances import akld, correlation, crps, energy_score, psnr, rank_histogram, ssim
+from degrade.realism.sets import (
+    Figures,
+    apply_drawn,
+    baselines,
+    clean_downsampling,
+    codes_of,
+    draw_seeds,
+    make,
+    make_baseline,
+    make_like,
+)
+from degrade.realism.statistics import Array, table_of
+from degrade.recipes.recipe import Recipe
+from degrade.recipes.steps import Drawn
+
+SAMPLES = 8  # K, of each HR crop
+SCORED = 40  # crops of the real pairs, evenly from all, that samples are scored on
+CONTROL_RECIPES = ("real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic")
+CHANGES = ("log_noise", "log_sharpness", "blockiness")
+
+KNOWN_SHIFT = 0.5  # response of `subpixel_shift` above which its answer is believed
+
+
+@dataclass(frozen=True)
+class KnownPairs:
+    """HR crops, their true LR, and for each another LR crop with the same degradation and another scene.
+
+    Attributes:
+        hr: (N, side * scale, side * scale, 3).
+        lr: (N, side, side, 3).
+        reference: (N, side, side, 3).
+        images: the number of the photograph that each was cut from.
+        drawn: for recipe-made pairs the parameters, else empty.
+    """
+
+    hr: Crops
+    lr: Crops
+    reference: Crops
+    images: Sequence[int]
+    drawn: Sequence[Drawn] = ()
+
+
+def real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[KnownPairs, list[str]]:
+    """Crops of real pairs, side by side without overlap; the reference is another crop of the same LR image.
+
+    Exposure differences are undone and misaligned pairs left out, as in training.
+
+    Returns:
+        The pairs, and one sentence for each image that is not used.
+
+    Raises:
+        ValueError: no pair is large enough for two crops.
+    """
+    pairs, left_out = aligned_pairs([(str(hr_dir), str(lr_dir))], scale=scale, min_side=side)
+    if not pairs:
+        raise ValueError(f"no image is usable; the first reason: {(left_out or ['the folders are empty'])[0]}")
+    hr_crops, lr_crops, references, images = [], [], [], []
+    for number, (hr, lr) in enumerate(pairs):
+        corners = [
+            (y, x) for y in range(0, lr.shape[0] - side + 1, side) for x in range(0, lr.shape[1] - side + 1, side)
+        ]
+        if len(corners) < 2:
+            continue
+        parts = [lr[y : y + side, x : x + side] for y, x in corners]
+        lr_crops += parts
+        images += [number] * len(parts)
+        references += [parts[(i + len(parts) // 2) % len(parts)] for i in range(len(parts))]
+        hr_crops += [hr[y * scale : (y + side) * scale, x * scale : (x + side) * scale] for y, x in corners]
+    if not lr_crops:
+        raise ValueError(f"no pair of {lr_dir} holds two crops of {side} px; use smaller crops")
+    return KnownPairs(np.stack(hr_crops), np.stack(lr_crops), np.stack(references), images), left_out
+
+
+def recipe_pairs(pool: ImagePool, count: int, *, scale: int, side: int, seed: int) -> KnownPairs:
+    """Pairs made by classical recipes in turn, every one with another draw; the reference shows another scene."""
+    recipes = [Recipe.preset(name) for name in CONTROL_RECIPES]
+    seeds = draw_seeds("truth", seed, count)
+    drawn = [recipes[i % len(recipes)].draw(each, scale) for i, each in enumerate(seeds)]
+    hr = pool.crops(count, side * scale, seed + 101)
+    other = pool.crops(count, side * scale, seed + 202)[::-1]
+    return KnownPairs(hr, apply_drawn(hr, drawn), apply_drawn(other, drawn), range(count), drawn)
+
+
+def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
+    """Does the output follow the reference, where the truth is known?
+
+    Compared are *changes* against the clean downsampling of the same HR: plain values correlate by the scene alone.
+    ``ours_wrong`` was given the reference of another pair; what correlation is left there, the scene explains.
+
+    Returns:
+        For ``ours_like``, ``ours_wrong``, ``real_esrgan``, ``bicubic`` the correlation of each change with the truth's,
+        and the energy of the high band over the truth's.
+    """
+    codes = codes_of(pairs.reference, mix)
+    made = {
+        "ours_like": make_like(pairs.hr, mix, codes, seed),
+        "ours_wrong": make_like(pairs.hr, mix, codes[_wrong_partners(pairs.images, seed)], seed),
+        **baselines(pairs.hr, mix.scale, seed),
+    }
+    clean = table_of(clean_downsampling(pairs.hr, mix.scale))
+    truth = _changes(pairs.lr, clean)
+    energy = _high_energy(pairs.lr)
+    figures: Figures = {}
+    for name, lr in made.items():
+        changes = _changes(lr, clean)
+        for key in CHANGES:
+            figures.setdefault(f"correlation_{key}", {})[name] = correlation(truth[key], changes[key])
+        figures.setdefault("high_band_energy_ratio", {})[name] = _high_energy(lr) / energy
+    return figures
+
+
+def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
+    """How well K random samples fit the true LR of real pairs, spread included.
+
+    Returns:
+        For ``ours_like`` (told the look by another crop of the same photograph), ``ours`` (looks drawn blindly),
+        ``real_esrgan`` (drawn blindly too) and ``bicubic`` (one sample, always the same): PSNR, SSIM and distance of
+        the high band for single samples, the mean of all and the best one; AKLD of what the degradation adds to the
+        high band; energy score, CRPS, and how far the ranks of the truth are from even.
+    """
+    some = np.linspace(0, len(pairs.lr) - 1, min(SCORED, len(pairs.lr))).round().astype(int)
+    pairs = KnownPairs(pairs.hr[some], pairs.lr[some], pairs.reference[some], [pairs.images[i] for i in some])
+    codes = codes_of(pairs.reference, mix)
+    draws: dict[str, Callable[[int], Crops]] = {
+        "ours_like": lambda k: make_like(pairs.hr, mix, codes, seed * SAMPLES + k),
+        "ours": lambda k: make(pairs.hr, mix, seed * SAMPLES + k),
+        "real_esrgan": lambda k: make_baseline(pairs.hr, "real_esrgan", mix.scale, seed * SAMPLES + k),
+        "bicubic": lambda k: make_baseline(pairs.hr, "bicubic", mix.scale, seed * SAMPLES + k),
+    }
+    clean = clean_downsampling(pairs.hr, mix.scale)
+    figures: Figures = {}
+    for name, draw in draws.items():
+        samples = np.stack([draw(k) for k in range(1 if name == "bicubic" else SAMPLES)], axis=1)
+        scores = [_scores(*each) for each in zip(samples, pairs.lr, clean, strict=True)]
+        for metric in scores[0]:
+            figures.setdefault(metric, {})[name] = float(np.mean([score[metric] for score in scores]))
+        if name != "bicubic":
+            rng = np.random.default_rng(seed)
+            each = [
+                rank_histogram(_band(own), _band(lr[None])[0], rng) for own, lr in zip(samples, pairs.lr, strict=True)
+            ]
+            ranks = np.mean(each, axis=0)
+            figures.setdefault("rank_unevenness", {})[name] = float(np.abs(ranks - 1 / len(ranks)).sum() / 2)
+    return figures
+
+
+def _wrong_partners(images: Sequence[int], seed: int) -> list[int]:
+    """For each crop one of another photograph, drawn at random: a fixed step would meet the same recipe every time.
+
+    Where all are of one photograph, any crop.
+    """
+    rng = np.random.default_rng(seed)
+    numbers = np.asarray(images)
+    if len(set(images)) == 1:
+        return [int(i) for i in rng.integers(len(numbers), size=len(numbers))]
+    return [int(rng.choice(np.flatnonzero(numbers != own))) for own in numbers]
+
+
+def _changes(lr: Crops, clean: dict[str, Array]) -> dict[str, Array]:
+    table = table_of(lr)
+    return {
+        "log_noise": np.log(table["noise_sigma"] + 0.5) - np.log(clean["noise_sigma"] + 0.5),
+        "log_sharpness": table["log_sharpness"] - clean["log_sharpness"],
+        "blockiness": table["blockiness"] - clean["blockiness"],
+    }
+
+
+def _high_energy(crops: Crops) -> float:
+    return float(high_pass(to_tensors(crops)).square().mean())
+
+
+def _scores(samples: Crops, truth: Crops, clean: Crops) -> dict[str, float]:
+    values = samples.astype(np.float64)
+    band, true_band, clean_band = (_band(x) for x in (samples, truth[None], clean[None]))
+    single = [psnr(sample, truth) for sample in values]
+    band_errors = np.abs(band - true_band).mean((1, 2, 3))
+    similarity = [ssim(sample, truth) for sample in samples]
+    return {
+        "psnr_single": float(np.mean(single)),
+        "psnr_best": max(single),
+        "psnr_of_mean": psnr(values.mean(0), truth),
+        "ssim_single": float(np.mean(similarity)),
+        "ssim_best": max(similarity),
+        "high_band_l1_single": float(band_errors.mean()),
+        "high_band_l1_best": float(band_errors.min()),
+        "high_band_l1_of_mean": float(np.abs(band.mean(0) - true_band[0]).mean()),
+        "akld": float(np.mean([akld(own - clean_band[0], true_band[0] - clean_band[0]) for own in band])),
+        "energy_score": energy_score(values, truth.astype(np.float64)),
+        "crps": crps(values, truth.astype(np.float64)),
+    }
+
+
+def _band(crops: Crops) -> Array:
+    """High band in grey levels, (N, h, w, 3)."""
+    return np.asarray(high_pass(to_tensors(crops)).permute(0, 2, 3, 1).double().numpy() * 255)
+
+
+def fidelity(hr: Crops, made: dict[str, Crops], scale: int) -> Figures:
+    """What must not change: colour, low frequencies, place; each set against the clean downsampling of its HR.
+
+    Returns:
+        ``colour_shift_delta_e`` (CIE76, of images reduced by 8), ``low_frequency_error`` (mean absolute difference of
+        images reduced by 8, grey levels), ``shift_px`` (median length of the sub-pixel shift where it can be told).
+    """
+    clean = clean_downsampling(hr, scale)
+    figures: Figures = {}
+    for name, crops in made.items():
+        colour, low, shifts = [], [], []
+        for lr, reference in zip(crops, clean, strict=True):
+            small, small_reference = (_reduced(image) for image in (lr, reference))
+            low.append(np.abs(small - small_reference).mean())
+            lab, lab_reference = (cv2.cvtColor(image / 255, cv2.COLOR_RGB2LAB) for image in (small, small_reference))
+            colour.append(np.linalg.norm(lab - lab_reference, axis=2).mean())
+            dx, dy, response = subpixel_shift(reference, lr)
+            if response > KNOWN_SHIFT:
+                shifts.append(np.hypot(dx, dy))
+        values = {"colour_shift_delta_e": np.mean(colour), "low_frequency_error": np.mean(low)}
+        if shifts:
+            values["shift_px"] = np.median(shifts)
+        for metric, value in values.items():
+            figures.setdefault(metric, {})[name] = float(value)
+    return figures
+
+
+def fidelity_of_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
+    """`fidelity` of ours, the baselines, and of the real LR itself, which is not perfect either."""
+    ours = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
+    made = {"real": pairs.lr, "ours_like": ours, **baselines(pairs.hr, mix.scale, seed)}
+    return fidelity(pairs.hr, made, mix.scale)
+
+
+def _reduced(image: Crops) -> Array:
+    return np.asarray(cv2.resize(image.astype(np.float32), None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA))

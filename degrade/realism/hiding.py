@@ -1,0 +1,119 @@
+"""Does made LR hide detail of its HR where a network finds it and a real image has none (METHOD: hiding probes)?
+
+A degrader that was trained beside an upsampler can learn to write the HR into the last bits of its LR (Chu et al.,
+2017). What is hidden so is lost when the LR is touched: so a small network is trained to upscale each kind of LR, and
+then given the same LR with a last bit of noise, a gentle JPEG, or half a pixel of blur. A drop larger than that of
+real LR, or of a recipe's, is something hidden.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from degrade.images.tensors import Crops, to_tensors
+from degrade.ops.blur import blur, gaussian_kernel
+from degrade.ops.compress import jpeg, quantise
+from degrade.realism.sets import BATCH, Figures
+
+STEPS = 200
+BATCH_SIZE = 8
+LEARNING_RATE = 2e-3
+CROP_LR = 32
+
+
+def hiding(hr: Crops, made: dict[str, Crops], scale: int, *, seed: int) -> Figures:
+    """Drop of an upscaler's PSNR when its input is touched.
+
+    Args:
+        hr: (N, side * scale, side * scale, 3); the first half trains, the second is tried on.
+        made: LR of these HR crops by name, (N, side, side, 3).
+        scale: HR side / LR side.
+        seed: of the batches and of the noise.
+
+    Returns:
+        ``hiding_psnr`` of the upscaler on untouched LR in dB, and ``hiding_drop_*`` in dB for each touch.
+    """
+    half = len(hr) // 2
+    truth = to_tensors(hr)
+    figures: Figures = {}
+    for name, crops in made.items():
+        lr = to_tensors(crops)
+        net = _trained(lr[:half], truth[:half], scale, seed)
+        whole = _psnr(net, lr[half:], truth[half:])
+        figures.setdefault("hiding_psnr", {})[name] = whole
+        for touch, apply in TOUCHES.items():
+            generator = torch.Generator().manual_seed(seed)
+            touched = _psnr(net, quantise(apply(lr[half:], generator)), truth[half:])
+            figures.setdefault(f"hiding_drop_{touch}", {})[name] = whole - touched
+    return figures
+
+
+def _last_bit(lr: Tensor, generator: torch.Generator) -> Tensor:
+    return lr + torch.randint(-1, 2, lr.shape, generator=generator) / 255
+
+
+def _jpeg_95(lr: Tensor, generator: torch.Generator) -> Tensor:
+    return jpeg(lr, [95] * len(lr))
+
+
+def _half_pixel_blur(lr: Tensor, generator: torch.Generator) -> Tensor:
+    return blur(lr, gaussian_kernel(7, torch.full((len(lr), 1), 0.5)))
+
+
+TOUCHES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "last_bit": _last_bit,
+    "jpeg_95": _jpeg_95,
+    "half_pixel_blur": _half_pixel_blur,
+}
+
+
+class _Upscaler(nn.Module):
+    """Three convolutions that correct nearest-neighbour enlargement: small, and nobody's but the probe's."""
+
+    def __init__(self, scale: int, width: int = 32) -> None:
+        super().__init__()
+        self.scale = scale
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, width, 5, padding=2), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(width, 3 * scale**2, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, lr: Tensor) -> Tensor:
+        correction = F.pixel_shuffle(self.layers(lr - 0.5), self.scale)
+        return F.interpolate(lr, scale_factor=float(self.scale), mode="nearest") + correction
+
+
+def _trained(lr: Tensor, hr: Tensor, scale: int, seed: int) -> _Upscaler:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = _Upscaler(scale)
+    rng = np.random.default_rng(seed)
+    optimiser = torch.optim.Adam(net.parameters(), LEARNING_RATE)
+    side = min(CROP_LR, lr.shape[-1])
+    for _ in range(STEPS):
+        batch = []
+        for row in rng.integers(len(lr), size=BATCH_SIZE):
+            top, left = rng.integers(lr.shape[-1] - side + 1, size=2)
+            low = lr[row, :, top : top + side, left : left + side]
+            high = hr[row, :, top * scale : (top + side) * scale, left * scale : (left + side) * scale]
+            batch.append((low, high))
+        inputs, targets = (torch.stack(part) for part in zip(*batch, strict=True))
+        loss = (net(inputs) - targets).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return net.eval()
+
+
+def _psnr(net: _Upscaler, lr: Tensor, hr: Tensor) -> float:
+    """Mean over images, dB."""
+    with torch.inference_mode():
+        errors = [
+            (net(low).clamp(0, 1) - high).square().mean((1, 2, 3))
+            for low, high in zip(lr.split(BATCH), hr.split(BATCH), strict=True)
+        ]
+    return float((-10 * torch.cat(errors).clamp(min=1e-10).log10()).mean())

@@ -1,0 +1,187 @@
+"""Reading recipe files, and saying in one sentence what is wrong with one."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from degrade.errors import shown
+from degrade.recipes.groups import Step
+from degrade.recipes.real_esrgan import RealEsrganOptions, import_real_esrgan_options, is_real_esrgan_options
+
+MAX_BYTES = 1 << 18  # of a file: PyYAML takes a second for as much
+MAX_VALUES = 10_000  # of a recipe, what aliases share counted each time: ten lines can say a billion steps
+MAX_DEPTH = 100
+
+# TOML's, and what PyYAML's constructors stumble over: `!!int ""`, `!!bool x`, `!!timestamp x`, a thousand brackets
+_PARSER_ERRORS = (yaml.YAMLError, ValueError, IndexError, KeyError, AttributeError, TypeError, RecursionError)
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_STEP_TYPES: dict[str, type[BaseModel]] = {
+    step.model_fields["op"].default: step for step in get_args(get_args(Step)[0])
+}
+
+
+def read_recipe_file(path: Path) -> dict[str, Any]:
+    """Parse a recipe file; a Real-ESRGAN options file is turned into a recipe, with notes.
+
+    Args:
+        path: .yaml, .yml or .toml.
+
+    Returns:
+        The recipe as plain types, not yet validated; named after the file when it does not name itself.
+
+    Raises:
+        ValueError: the file cannot be read or parsed, in one sentence.
+    """
+    data = {"name": path.stem} | _parse(path)
+    if not is_real_esrgan_options(data):
+        return data
+    try:
+        options, notes = import_real_esrgan_options(data)
+        steps = options.steps()
+    except ValidationError as error:
+        raise ValueError(f"{path}: {_sentence(error, RealEsrganOptions)}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    description = f"imported from {path.name}"
+    return {"name": str(data["name"]), "description": description, "steps": steps, "notes": notes}
+
+
+def validated(model: type[Model], data: Mapping[str, Any], source: str = "recipe") -> Model:
+    """Validate plain data, with the first fault as one sentence.
+
+    Raises:
+        ValueError: names the source, the place, the key or value, and the way out.
+    """
+    try:
+        _check_extent(data)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(f"{source}: {_sentence(error, model)}") from None
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    readers: dict[str, Callable[[str], Any]] = {".yaml": _read_yaml, ".yml": _read_yaml, ".toml": tomllib.loads}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"{path} is not a recipe file; use .yaml, .yml or .toml")
+    content = _read(path)
+    try:
+        data = reader(content.decode().replace("\r\n", "\n"))
+    except _PARSER_ERRORS as error:
+        reason = re.sub(r"\s+", " ", str(error))
+        raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}: {shown(reason)}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no mapping; start it with 'steps:' and a list of operations")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a fifo or a device might never end
+        raise ValueError(f"{path} cannot be read (not a file); check the path of the recipe")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); check the path of the recipe") from None
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path} has more than the {MAX_BYTES} bytes that a recipe may have; check the path")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without merge keys, with which nested aliases grow tenfold at every level while they are parsed."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse ``<<``."""
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "merge keys (<<) are not supported; write the keys out", key.start_mark
+                )
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+
+
+def _check_extent(data: Any) -> None:
+    """Refuse what is nested too deeply, in itself, or holds too much; cheap however large shared parts make it."""
+    known: dict[int, tuple[int, int]] = {}  # values and depth of what was counted already, by identity
+
+    def extent(value: Any, depth: int) -> tuple[int, int]:
+        if not isinstance(value, (dict, list, tuple)):
+            return 1, 0
+        if id(value) not in known:
+            parts = value.values() if isinstance(value, dict) else value
+            inner = [extent(part, depth + 1) for part in parts] if depth < MAX_DEPTH else [(0, MAX_DEPTH)]
+            known[id(value)] = 1 + sum(count for count, _ in inner), 1 + max((below for _, below in inner), default=0)
+        count, below = known[id(value)]
+        if depth + below > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep; a recipe needs a few")
+        if count > MAX_VALUES:
+            raise ValueError(f"it holds more than {MAX_VALUES} values; a recipe has hundreds")
+        return count, below
+
+    extent(data, 0)
+
+
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    fault = error.errors()[0]
+    place = list(fault["loc"])
+    told = shown(repr(fault["input"])) if isinstance(fault["input"], str) else shown(fault["input"])
+    match fault["type"]:
+        case "extra_forbidden":
+            known = [name for name in _model_at(place[:-1], model).model_fields]
+            key = shown(repr(place[-1]))
+            return f"unknown key {key} in {_where(place[:-1])}; {_suggest(str(place[-1]), known)}"
+        case "union_tag_invalid":
+            op = fault["ctx"]["tag"]
+            return f"unknown op {shown(repr(op))} in {_where(place)}; {_suggest(op, _STEP_TYPES)}"
+        case "union_tag_not_found":
+            return f"{_where(place)} has no op; {_suggest('', _STEP_TYPES)}"
+        case "literal_error":
+            known = re.findall(r"'([^']*)'", fault["ctx"]["expected"]) or [fault["ctx"]["expected"]]
+            return f"unknown value {told} in {_where(place)}; {_suggest(told, known)}"
+        case "missing":
+            return f"{_where(place[:-1])} lacks the key {place[-1]!r}; add it"
+    reason = fault["msg"].removeprefix("Value error, ")
+    return f"{_where(place)}: {reason[0].lower()}{reason[1:]}, got {told}"
+
+
+def _where(place: Sequence[str | int]) -> str:
+    """('steps', 2, 'blur', 'sigma_px', 0) as 'steps[2] (blur) sigma_px[0]'."""
+    words = ""
+    for previous, part in zip([None, *place], place, strict=False):
+        if part == "[key]":
+            continue
+        if isinstance(part, int):
+            words += f"[{part}]"
+        elif isinstance(previous, int) and part in _STEP_TYPES:
+            words += f" ({part})"
+        else:
+            words += f" {shown(part)}"
+    return words.strip() or "the recipe"
+
+
+def _model_at(place: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel]:
+    """The model that a place of an error lies in: that of the last op on the way."""
+    for previous, part in zip([None, *place], place, strict=False):
+        if isinstance(previous, int) and part in _STEP_TYPES:
+            model = _STEP_TYPES[str(part)]
+    return model
+
+
+def _suggest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"

@@ -1,0 +1,187 @@
+"""Read pair shards, ours or anyone's, as tensors for training."""
+
+import contextlib
+import io
+import lzma
+import os
+import random
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+import webdataset as wds
+from torch import Tensor
+from torch.utils.data import IterableDataset
+from webdataset.tariterators import group_by_keys, tar_file_expander
+
+from degrade.errors import ImageError, ShardError, shown
+from degrade.files.sources import IMAGE_SUFFIXES
+from degrade.files.store import is_object, open_store
+from degrade.files.tars import HR_ROLES, LR_ROLES, TAR_ERRORS, shard_paths, split_member, tar_members
+from degrade.images.codec import read_image
+from degrade.shards.record import read_record
+
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz
+
+
+def read_pairs(
+    shards: str | Path | Sequence[str | Path],
+    *,
+    shuffle: int = 0,
+    seed: int = 0,
+    resampled: bool = False,
+    where: Callable[[dict[str, Any]], bool] | None = None,
+    handler: Callable[[Exception], bool] = wds.reraise_exception,
+) -> wds.DataPipeline:
+    """Iterate over the pairs of a data set.
+
+    The result is an ``IterableDataset``: give it to a ``DataLoader``. Shards are dealt out to processes and workers,
+    so that no pair is read twice; workers beyond the number of shards find nothing. It is also a webdataset pipeline:
+    ``.with_epoch(n)`` sets the length of an epoch.
+
+    Every sample needs an image ``hr``, ``gt`` or ``hq`` and an image ``lr`` or ``lq``; a ``json`` is optional.
+
+    Args:
+        shards: folder of tars, a tar, a brace pattern, addresses that webdataset opens, or a list of these.
+        shuffle: pairs in the shuffle buffer; shards are shuffled too. 0 = in order.
+        seed: of all shuffling. Every iteration is another epoch with another order, so keep the workers of a
+            ``DataLoader`` alive (``persistent_workers=True``).
+        resampled: draw shards at random without end, every process its own. For distributed training, where shards
+            cannot be shared out evenly and the first process to finish would hang the others.
+        where: takes the record of a pair and says whether it is wanted, before its images are decoded: for one severity
+            after another, ``lambda meta: meta["psnr_to_clean"] > 30``. None for all pairs.
+        handler: what to do about a broken sample: ``webdataset.warn_and_continue`` skips it; the default raises.
+
+    Returns:
+        Dicts of ``key`` (str), ``hr`` (3, H, W) and ``lr`` (3, h, w), float32 in [0, 1], and ``meta`` (dict, the json).
+
+    Raises:
+        ValueError: the shards do not exist; while iterating, a sample lacks an image, or ``where`` asks for what its
+            record has not.
+        ImageError: while iterating, an image cannot be decoded.
+        ShardError: while iterating, a tar cannot be read, or not to its end.
+    """
+    order = _ShardOrder(shard_paths(shards), seed, shuffled=shuffle > 0, resampled=resampled)
+    buffer = [wds.detshuffle(shuffle, initial=shuffle, seed=seed)] if shuffle else []
+    pairs = partial(_pairs, where=where, handler=handler)
+    return wds.DataPipeline(order, partial(_samples, handler=handler), *buffer, pairs)
+
+
+class _ShardOrder(IterableDataset[dict[str, str]]):
+    """The shards of this process and worker, in the order of this epoch."""
+
+    def __init__(self, tars: list[str], seed: int, *, shuffled: bool, resampled: bool) -> None:
+        super().__init__()
+        self.tars, self.seed, self.shuffled, self.resampled = tars, seed, shuffled, resampled
+        self.epoch = -1
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        self.epoch += 1
+        rank, processes, worker, workers = wds.utils.pytorch_worker_info()
+        place, places = rank * workers + worker, processes * workers
+        if self.resampled:
+            draw = random.Random(f"{self.seed}/{self.epoch}/{place}")
+            while True:
+                yield {"url": draw.choice(self.tars)}
+        order = list(self.tars)
+        if self.shuffled:
+            random.Random(f"{self.seed}/{self.epoch}").shuffle(order)  # alike everywhere: the shares must not overlap
+        yield from ({"url": tar} for tar in order[place::places])
+
+
+def _samples(shards: Iterable[dict[str, str]], handler: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
+    """The samples of tars, by webdataset, after a look through those that can be looked through."""
+    for shard in shards:
+        url = shard["url"]
+        try:
+            with contextlib.ExitStack() as opened:
+                files = tar_file_expander([{"url": url, "stream": _open(url, opened)}], wds.reraise_exception)
+                yield from group_by_keys(files, handler=wds.reraise_exception)
+        except ShardError as error:
+            if not handler(error):
+                return
+        except (*TAR_ERRORS, EOFError, zlib.error, lzma.LZMAError) as error:
+            reason = error.args[0] if error.args else error  # webdataset adds its stream to the arguments
+            problem = ShardError(f"{shown(url)} is not a readable tar ({reason}); make it again or remove it")
+            problem.__cause__ = error
+            if not handler(problem):
+                return
+
+
+def _open(url: str, opened: contextlib.ExitStack) -> BinaryIO:
+    """A stream of a tar, of which damage is found before its first pair is out, unless it is packed or comes by a pipe.
+
+    Where a header is damaged webdataset sees the end of a tar, and pairs would be missing without a word.
+    """
+    if is_object(url):
+        folder, _, name = url.rpartition("/")
+        return opened.enter_context(open_store(folder).open(name))
+    if not os.path.exists(url):
+        stream: BinaryIO = wds.gopen(url)
+        if isinstance(stream, io.IOBase):  # else a pipe: closing it would wait for what runs there
+            opened.enter_context(stream)
+        return stream
+    if not os.path.isfile(url):
+        raise ValueError("it is no file")  # a fifo would never open
+    file = opened.enter_context(Path(url).open("rb"))  # noqa: SIM115
+    if not file.read(6).startswith(_PACKED):
+        tar_members(url, file)
+    file.seek(0)
+    return file
+
+
+def _pairs(
+    samples: Iterable[dict[str, Any]],
+    where: Callable[[dict[str, Any]], bool] | None,
+    handler: Callable[[Exception], bool],
+) -> Iterator[dict[str, str | Tensor | dict[str, Any]]]:
+    for sample in samples:
+        try:
+            try:
+                meta = read_record(sample.get("json", b"{}"))
+            except ValueError as error:
+                raise ValueError(f"{_place(sample)}: {error}") from error
+            if where is not None and not _wanted(where, meta, sample):
+                continue
+            pair = {
+                "key": sample["__key__"],
+                "hr": _image(sample, HR_ROLES),
+                "lr": _image(sample, LR_ROLES),
+                "meta": meta,
+            }
+        except Exception as error:  # as webdataset's own stages do: the handler decides
+            if handler(error):
+                continue
+            break
+        yield pair
+
+
+def _wanted(where: Callable[[dict[str, Any]], bool], meta: dict[str, Any], sample: dict[str, Any]) -> bool:
+    try:
+        return where(meta)
+    except KeyError as err:
+        raise ValueError(
+            f"{_place(sample)} has no {err} in its record, which `where` asks for; "
+            f"there is {shown(', '.join(meta)) or 'no record'}"
+        ) from err
+
+
+def _image(sample: dict[str, Any], roles: frozenset[str]) -> Tensor:
+    for name, data in sample.items():
+        _, role, extension = split_member(f"key.{name}")
+        if role in roles and f".{extension}" in IMAGE_SUFFIXES:
+            try:
+                pixels = torch.from_numpy(read_image(data))
+            except ImageError as error:
+                place = f"{shown(sample['__key__'])}.{shown(name)} in {shown(sample['__url__'])}"
+                raise ImageError(f"{place}: {error}") from error
+            return pixels.permute(2, 0, 1).float().div_(255).contiguous()
+    found = shown(", ".join(name for name in sample if not name.startswith("__")))
+    raise ValueError(f"{_place(sample)} has {found} but no image called {' or '.join(sorted(roles))}")
+
+
+def _place(sample: dict[str, Any]) -> str:
+    return f"{shown(sample['__key__'])} in {shown(sample['__url__'])}"

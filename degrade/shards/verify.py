@@ -1,0 +1,253 @@
+"""Check a data set of pairs, made by us or by anyone: hashes, decoding, sizes, alignment, duplicates, lost partners."""
+
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from degrade.errors import ImageError, ShardError, shown
+from degrade.files.sources import IMAGE_SUFFIXES
+from degrade.files.tars import HR_ROLES, LR_ROLES, TarMember, read_member, shard_paths, split_member, tar_members
+from degrade.images.alignment import subpixel_shift
+from degrade.images.codec import read_image
+from degrade.images.geometry import Rgb
+from degrade.shards.layout import read_marker
+from degrade.shards.record import read_record
+
+MAX_SHIFT_LR_PX = 0.1  # a set of pairs is aligned when the median shift is below this
+_SURE = 0.5  # response of subpixel_shift above which the shift of one pair is known to about 0.1 px
+_MIN_SIDE = 16  # smaller LR images cannot be aligned
+_SHOWN = 20
+_END = bytes(512)
+
+
+@dataclass
+class VerifyReport:
+    """What `verify_shards` found.
+
+    Attributes:
+        shards: tars looked at.
+        pairs: complete pairs in them.
+        checked: pairs decoded and measured.
+        scale: HR side / LR side of most pairs; 0 when unknown.
+        shift_pairs: pairs whose shift could be told.
+        shift_median_px: median length of the shift between LR and the area-reduced HR, in LR pixels.
+        shift_max_px: the greatest.
+        shift_x_px: median shift to the right: far from 0 when a resizing convention is off.
+        shift_y_px: median shift downwards.
+        duplicates: pairs whose both images repeat another pair.
+        problems: one sentence each; empty when all is well.
+    """
+
+    shards: int = 0
+    pairs: int = 0
+    checked: int = 0
+    scale: int = 0
+    shift_pairs: int = 0
+    shift_median_px: float = 0.0
+    shift_max_px: float = 0.0
+    shift_x_px: float = 0.0
+    shift_y_px: float = 0.0
+    duplicates: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types, fit for JSON."""
+        return {"ok": self.ok, **asdict(self)}
+
+    def text(self) -> str:
+        """Return a few lines for people."""
+        lines = [f"{self.shards} shards, {self.pairs} pairs, {self.checked} of them decoded; scale {self.scale}"]
+        if self.shift_pairs:
+            lines.append(
+                f"LR lies {self.shift_median_px:.3f} LR px (median; at most {self.shift_max_px:.3f}) "
+                f"from its HR, measured on {self.shift_pairs} pairs"
+            )
+        lines += [f"- {problem}" for problem in self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            lines.append(f"- and {len(self.problems) - _SHOWN} more problems")
+        return "\n".join([*lines, "all is well" if self.ok else f"{len(self.problems)} problems"])
+
+
+@dataclass(frozen=True)
+class _Pair:
+    tar: str
+    key: str
+    hr: TarMember
+    lr: TarMember
+    json: TarMember | None
+
+    def __str__(self) -> str:
+        return _place(self.key, self.tar)
+
+
+def verify_shards(path: str | Path, *, sample: int | None = None) -> VerifyReport:
+    """Check a data set of pairs.
+
+    Our done markers are checked where there are any; nothing else of ours is needed.
+
+    Args:
+        path: folder of tars, a tar, or a brace pattern.
+        sample: decode only about this many pairs, evenly spread; None = all. Hashes and names are always checked.
+
+    Raises:
+        ValueError: no shards there.
+    """
+    tars = shard_paths(path)
+    report = VerifyReport(shards=len(tars), problems=list(_marker_problems(tars)))
+    _measure(_chosen_pairs(tars, sample, report), report)
+    if not report.pairs:
+        report.problems.append(f"{path} holds no pairs: no sample has an image hr, gt or hq and an image lr or lq")
+    return report
+
+
+def _marker_problems(tars: list[str]) -> Iterator[str]:
+    """Compare tars with their done markers, in folders where there are any."""
+    for folder in sorted({Path(tar).parent for tar in tars}):
+        names = [path.name for path in folder.glob("pairs-*.json") if re.fullmatch(r"pairs-\d{6,}\.json", path.name)]
+        markers = {f"{Path(name).stem}.tar": read_marker(folder, int(name[6:-5])) for name in sorted(names)}
+        present = {Path(tar).name for tar in tars if Path(tar).parent == folder}
+        for tar in sorted(present) if markers else ():
+            marker = markers.get(tar)
+            if marker is None:
+                yield f"{shown(tar)} has no done marker that can be read; run synth again or remove it"
+            elif _sha256(folder / tar) != marker.sha256:
+                yield f"{shown(tar)} differs from the hash in its marker; remove both and run synth again"
+        if present == {path.name for path in folder.glob("*.tar")}:  # the whole folder was asked for
+            for tar, marker in markers.items():
+                if tar not in present and (marker is None or marker.count):
+                    yield f"{tar} is missing though there is a marker for it; run synth again"
+
+
+def _chosen_pairs(tars: list[str], sample: int | None, report: VerifyReport) -> Iterator[_Pair]:
+    """Go through the tars one by one, and yield from each its share of the pairs to decode."""
+    for number, tar in enumerate(tars):
+        pairs = _find_pairs(tar, report.problems)
+        report.pairs += len(pairs)
+        share = len(pairs)
+        if sample is not None:
+            share = min(share, (number + 1) * sample // len(tars) - number * sample // len(tars))
+        yield from (pairs[i * len(pairs) // share] for i in range(share))
+
+
+def _find_pairs(tar: str, problems: list[str]) -> list[_Pair]:
+    """Group the members of a tar; samples without a partner become problems."""
+    try:
+        members = tar_members(tar)
+        with open(tar, "rb") as file:
+            file.seek(-2 * len(_END), os.SEEK_END)
+            end = file.read()
+            if _END not in (end[: len(_END)], end[len(_END) :]):
+                problems.append(
+                    f"{shown(tar)} ends without the end mark of a tar and may have held more; make it again"
+                )
+    except ShardError as error:
+        problems.append(str(error))
+        return []
+    samples: dict[str, dict[str, TarMember]] = defaultdict(dict)
+    for member in members:
+        key, role, extension = split_member(member.name)
+        part = "json" if extension == "json" else "hr" if role in HR_ROLES else "lr" if role in LR_ROLES else ""
+        if part == "json" or (part and f".{extension}" in IMAGE_SUFFIXES):
+            if part in samples[key]:
+                name = shown(samples[key][part].name)
+                problems.append(f"{_place(key, tar)} has two {part} files, {name} is one")
+            samples[key][part] = member
+    pairs = []
+    for key, parts in samples.items():
+        if "hr" in parts and "lr" in parts:
+            pairs.append(_Pair(tar, key, parts["hr"], parts["lr"], parts.get("json")))
+        elif "hr" in parts or "lr" in parts:
+            has, lacks = ("HR", "LR") if "hr" in parts else ("LR", "HR")
+            problems.append(f"{_place(key, tar)} has an {has} image but no {lacks} image")
+    return pairs
+
+
+def _measure(pairs: Iterator[_Pair], report: VerifyReport) -> None:
+    seen: dict[bytes, str] = {}
+    scales: Counter[int] = Counter()
+    examples: dict[int, str] = {}
+    shifts = []
+    for pair in pairs:
+        try:
+            hr, lr, scale = _decode(pair)
+        except (ValueError, OSError) as error:
+            report.problems.append(f"{pair}: {error}")
+            continue
+        report.checked += 1
+        scales[scale] += 1
+        examples.setdefault(scale, str(pair))
+        digest = hashlib.sha256(hr.tobytes() + lr.tobytes()).digest()
+        if digest in seen:
+            report.duplicates += 1
+            report.problems.append(f"{pair} repeats {seen[digest]}, both images alike")
+        seen.setdefault(digest, str(pair))
+        if min(lr.shape[:2]) >= _MIN_SIDE:
+            clean = cv2.resize(hr, (lr.shape[1], lr.shape[0]), interpolation=cv2.INTER_AREA)
+            dx, dy, response = subpixel_shift(np.asarray(clean), lr)
+            if response > _SURE:
+                shifts.append((dx, dy))
+    if scales:
+        report.scale = scales.most_common(1)[0][0]
+        for scale in sorted(set(scales) - {report.scale}):
+            report.problems.append(
+                f"{scales[scale]} pairs have scale {scale}, not {report.scale} like most; {examples[scale]} is one"
+            )
+    if shifts:
+        report.shift_pairs = len(shifts)
+        lengths = np.hypot(*np.transpose(shifts))
+        report.shift_median_px, report.shift_max_px = float(np.median(lengths)), float(lengths.max())
+        report.shift_x_px, report.shift_y_px = map(float, np.median(shifts, axis=0))
+        if report.shift_median_px > MAX_SHIFT_LR_PX:
+            report.problems.append(
+                f"LR is shifted against HR by {report.shift_median_px:.2f} LR px in the median "
+                f"(x {report.shift_x_px:+.2f}, y {report.shift_y_px:+.2f}); check how LR was resized"
+            )
+
+
+def _decode(pair: _Pair) -> tuple[Rgb, Rgb, int]:
+    """Decode both images and derive the scale, compared with the one in the json when it has one.
+
+    Raises:
+        ValueError: an image or the json is broken, or the sizes do not fit together.
+    """
+    with open(pair.tar, "rb") as file:
+        data = [read_member(file, member) if member else b"" for member in (pair.hr, pair.lr, pair.json)]
+    images = []
+    for role, content in zip(("HR", "LR"), data, strict=False):
+        try:
+            images.append(read_image(content))
+        except ImageError as error:
+            raise ImageError(f"{role}: {error}") from error
+    hr, lr = images
+    scale = hr.shape[0] // lr.shape[0]
+    if hr.shape[:2] != (lr.shape[0] * scale, lr.shape[1] * scale):
+        raise ImageError(f"HR {hr.shape[1]}x{hr.shape[0]} is not a whole multiple of LR {lr.shape[1]}x{lr.shape[0]}")
+    recorded = read_record(data[2] or b"{}").get("scale", scale)
+    if recorded != scale:
+        raise ImageError(f"json: scale {shown(recorded)}, while the images have {scale}")
+    return hr, lr, scale
+
+
+def _place(key: str, tar: str) -> str:
+    return f"{shown(key)} in {shown(Path(tar).name)}"
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,232 @@
+"""Catalog: the images of a plan and where they are now, in a temporary file, so that millions take no memory."""
+
+import json
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from types import TracebackType
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from degrade.errors import ShardError
+from degrade.files.sources import Source, two_alike
+from degrade.synth.plan import PlannedSource, examine, order_of
+from degrade.synth.settings import SynthSettings
+
+Item = TypeVar("Item")
+
+HEADER_READERS = 16  # threads, for network disks
+WAITING = 4.0  # time over computing time, from which reading headers is mostly waiting
+_TRIED = 256  # images by which that is told
+_BATCH = 64  # images that a thread takes at once
+_ROWS = 1000  # written at once
+
+_TABLES = """
+pragma journal_mode = off;
+pragma synchronous = off;
+pragma cache_size = -32768;
+create table listed (name text not null, bytes_len integer, path blob, start integer);
+create table planned (place integer primary key, name text not null, bytes_len integer, height integer, width integer,
+                      crops integer, part integer);
+create table examined (rank blob, name text, bytes_len integer, height integer, width integer, crops integer,
+                       part integer);
+create table left_out (name text, reason text);
+"""
+_INDEXES = """
+create index listed_names on listed (name);
+create index planned_names on planned (name);
+"""
+_ONCE = """
+create table twice as select name from listed group by name having count(*) > 1;
+delete from listed where name in (select name from twice) and rowid not in
+  (select min(rowid) from listed where name in (select name from twice) group by name, path, start);
+"""
+
+
+class Catalog:
+    """What a plan must look up and sort, on a disk (in the folder for temporary files, ``TMPDIR``; 300 bytes an image).
+
+    The file has no name, so that nothing is left of it, not even after a ``kill -9``.
+
+    Args:
+        sources: the images there are now, in any order.
+        planned: those of a plan that exists, in its order.
+        progress: show a bar while it lists and plans.
+
+    Raises:
+        ValueError: two images have the same name.
+        ShardError: the disk for temporary files is full; `plan_new` raises it too.
+    """
+
+    def __init__(
+        self, sources: Iterable[Source], planned: Iterable[PlannedSource] = (), *, progress: bool = False
+    ) -> None:
+        self._quiet = None if progress else True  # as tqdm takes it: None is quiet when not a terminal
+        self._db = sqlite3.connect("")  # a file of SQLite's own
+        try:
+            with _full_disk_told():
+                self._db.executescript(_TABLES)
+                listed = map(_listed, self._bar(sources, "listing"))
+                self._db.executemany("insert into listed values (?, ?, ?, ?)", listed)
+                self._db.executemany("insert into planned values (null, ?, ?, ?, ?, ?, ?)", map(_planned, planned))
+                self._db.executescript(_INDEXES)
+                self._refuse_namesakes()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Catalog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._db.close()
+
+    def plan_new(self, settings: SynthSettings, part: int = 0) -> int:
+        """Examine the images that the plan does not know, and add those of use to it, in an order by their names.
+
+        Returns:
+            How many were added.
+        """
+        unknown = self._db.execute(
+            "select name, bytes_len, path, start from listed "
+            "where not exists (select 1 from planned where planned.name = listed.name)"
+        )
+        sources = (Source(name, bytes_len, os.fsdecode(path), start) for name, bytes_len, path, start in unknown)
+        examined = _examine_all(sources, settings, part)
+        examined = iter(self._bar(examined, "planning", total=self.count("listed") - self.count("planned")))
+        with _full_disk_told():
+            while batch := list(islice(examined, _ROWS)):
+                of_use = [found for _, found in batch if isinstance(found, PlannedSource)]
+                ranked = [(order_of(found.name, settings.seed), *_planned(found)) for found in of_use]
+                self._db.executemany("insert into examined values (?, ?, ?, ?, ?, ?, ?)", ranked)
+                left_out = [found for found in batch if isinstance(found[1], str)]
+                self._db.executemany("insert into left_out values (?, ?)", left_out)
+            added = self._db.execute(
+                "insert into planned "
+                "select null, name, bytes_len, height, width, crops, part from examined order by rank"
+            ).rowcount
+            self._db.execute("delete from examined")
+        return added
+
+    def _bar(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterable[Item]:
+        return tqdm(items, what, total, leave=False, unit=" images", smoothing=0.1, disable=self._quiet)
+
+    def images(self) -> Iterator[tuple[PlannedSource, Source]]:
+        """The plan, in its order, and where each image is now; one that has gone gives failures when it is read."""
+        rows = self._db.execute(
+            "select planned.name, planned.bytes_len, height, width, crops, part, path, start "
+            "from planned left join listed on listed.name = planned.name order by place"
+        )
+        for name, bytes_len, height, width, crops, part, path, start in rows:
+            source = Source(name, bytes_len, os.fsdecode(path), start) if path else Source(name, 1, f"{name} (gone)")
+            yield PlannedSource(name, bytes_len, height, width, crops, part), source
+
+    def plan_lines(self) -> Iterator[bytes]:
+        """The plan as lines of json."""
+        for planned, _ in self.images():
+            yield json.dumps(vars(planned), sort_keys=True).encode() + b"\n"
+
+    def left_out(self) -> Iterator[dict[str, str]]:
+        """Images that were examined and are not in the plan, and why, sorted by name."""
+        for name, reason in self._db.execute("select name, reason from left_out order by name"):
+            yield {"source": name, "reason": reason}
+
+    def count(self, what: str) -> int:
+        """How many images are ``listed``, ``planned`` or ``left_out``."""
+        return int(self._db.execute(f"select count(*) from {what}").fetchone()[0])
+
+    def last_part(self) -> int:
+        """Number of the last part of the plan; -1 when it is empty."""
+        return int(self._db.execute("select coalesce(max(part), -1) from planned").fetchone()[0])
+
+    def pairs_of_parts(self, variants: int) -> list[int]:
+        """Pairs planned in each part."""
+        crops = self._db.execute("select sum(crops) from planned group by part order by part")
+        return [of_part * variants for (of_part,) in crops]
+
+    def changed(self) -> list[str]:
+        """Names of images whose files have another size than when they were planned, in the order of the plan."""
+        return self._names("join listed using (name) where listed.bytes_len != planned.bytes_len order by place")
+
+    def gone(self) -> list[str]:
+        """Names of planned images that are not there now, in the order of the plan."""
+        return self._names("where not exists (select 1 from listed where listed.name = planned.name) order by place")
+
+    def newest(self) -> str:
+        """Name of the first image of the last part."""
+        return self._names("where part = (select max(part) from planned) order by place limit 1")[0]
+
+    def _names(self, where: str) -> list[str]:
+        return [name for (name,) in self._db.execute(f"select name from planned {where}")]
+
+    def _refuse_namesakes(self) -> None:
+        """A list may name one image twice, but two images of one name cannot be told apart."""
+        self._db.executescript(_ONCE)
+        query = (
+            "select name, min(path), max(path) from listed where name in (select name from twice) "
+            "group by name having count(*) > 1 limit 1"
+        )
+        for name, one, other in self._db.execute(query):
+            raise two_alike(name, os.fsdecode(one), os.fsdecode(other))
+
+
+@contextmanager
+def _full_disk_told() -> Iterator[None]:
+    """Turn SQLite's error for a full disk, which is no `OSError`, into one sentence."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        folder = os.environ.get("TMPDIR", "/var/tmp")
+        raise ShardError(
+            f"the list of images does not fit into {folder} ({error}): free space there, or set TMPDIR to a folder "
+            "with more, and run the same command again"
+        ) from error
+
+
+def _listed(source: Source) -> tuple[str, int, bytes, int]:
+    return source.name, source.bytes_len, os.fsencode(source.path), source.offset  # bytes: a path may be no UTF-8
+
+
+def _planned(source: PlannedSource) -> tuple[str, int, int, int, int, int]:
+    return source.name, source.bytes_len, source.height, source.width, source.crops, source.part
+
+
+def _examine_all(
+    sources: Iterator[Source], settings: SynthSettings, part: int
+) -> Iterator[tuple[str, PlannedSource | str]]:
+    """`examine` all, a bounded number of images ahead: in threads where reading a header is mostly waiting.
+
+    On a disk of this machine it is not, and threads would only fight for the interpreter: three times the time.
+    """
+
+    def examine_some(some: Iterable[Source]) -> list[tuple[str, PlannedSource | str]]:
+        return [(source.name, examine(source, settings, part)) for source in some]
+
+    began, computing = time.perf_counter(), time.thread_time()
+    first = examine_some(islice(sources, _TRIED))
+    mostly_waiting = time.perf_counter() - began > WAITING * (time.thread_time() - computing)
+    yield from first
+    if not mostly_waiting:
+        while found := examine_some(islice(sources, _BATCH)):
+            yield from found
+        return
+    with ThreadPoolExecutor(HEADER_READERS) as pool:
+        waiting: deque[Future[list[tuple[str, PlannedSource | str]]]] = deque()
+        while batch := list(islice(sources, _BATCH)):
+            waiting.append(pool.submit(examine_some, batch))
+            if len(waiting) > 2 * HEADER_READERS:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()

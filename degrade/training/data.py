@@ -1,0 +1,200 @@
+"""TrainingData: batches for the degrader from recipes, from real pairs, and from real LR images without a partner.
+
+A batch is a pure function of the seed and the step, so that a resumed run sees what an unbroken one would have
+seen, with any number of loading processes. Its samples come in twos that share one degradation (2i and 2i + 1): each
+serves as the other's reference, so the code must say how the image is degraded and cannot get by with what it shows.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from degrade.files.sources import list_sources
+from degrade.images.codec import read_image
+from degrade.images.crops import HrCrops, ReadCache, hr_crops, image_sizes, large_enough
+from degrade.images.geometry import Image, corner, crop
+from degrade.images.real_pairs import aligned_pairs
+from degrade.images.tensors import to_tensor
+from degrade.networks.block_quantiser import NONE, coarseness_of_quality
+from degrade.networks.unet import STRIDE
+from degrade.recipes.recipe import Recipe
+from degrade.recipes.steps import Drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where training images come from: recipes, real pairs, or both; and unpaired LR images beside them.
+
+    Unpaired images show the looks to reach; what a look does to an image, and so what a code means, only pairs can say.
+
+    Attributes:
+        hr_dir: HR photographs (folder, list, or shards) for recipes and for unpaired LR. Without one, the images of
+            ``lr_dirs`` stand in, area-reduced by the scale: that averages away most of what is wrong with them.
+        recipes: names or files of recipes, drawn from evenly.
+        pairs: folders (hr, lr) of real pairs.
+        lr_dirs: folders of real LR images without HR.
+        weights: how often recipes, pairs and unpaired LR are drawn; kinds that are not there count as 0.
+        max_hr_side: longer HR photographs are area-reduced by 2 until they fit, since at full size big ones are soft;
+            0 = never.
+    """
+
+    hr_dir: str = ""
+    recipes: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    lr_dirs: tuple[str, ...] = ()
+    weights: tuple[float, float, float] = (0.5, 0.25, 0.25)
+    max_hr_side: int = 3000
+
+
+def fitting_crop(hr_crop: int, scale: int) -> int:
+    """Return the largest side of HR crops, at most ``hr_crop``, whose LR crops are multiples of 8 pixels."""
+    return max(1, hr_crop // (STRIDE * scale)) * STRIDE * scale
+
+
+class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Batches by step number.
+
+    Args:
+        config: where images come from.
+        scale: HR side / LR side.
+        hr_crop: side of the HR crops; a multiple of 8 * scale, so that JPEG blocks stay whole in LR.
+        batch_size: even.
+        seed: of every draw.
+
+    Attributes:
+        left_out: one sentence for each image or pair that is not used.
+
+    Raises:
+        ValueError: nothing to learn from, or crop and batch sizes that do not fit.
+    """
+
+    def __init__(self, config: DataConfig, *, scale: int, hr_crop: int, batch_size: int, seed: int) -> None:
+        if hr_crop % (STRIDE * scale):
+            raise ValueError(
+                f"hr_crop {hr_crop} is not a multiple of {STRIDE * scale} (8 LR pixels at scale {scale}); "
+                f"use {fitting_crop(hr_crop, scale)}"
+            )
+        if batch_size % 2:
+            raise ValueError(f"batch_size {batch_size} is odd; samples come in twos that share a degradation")
+        if not (config.recipes or config.pairs):
+            raise ValueError(
+                "nothing says how HR turns into LR; give a recipe or real pairs, unpaired LR images only beside them"
+            )
+        if config.recipes and not (config.hr_dir or config.lr_dirs):
+            raise ValueError("recipes need HR photographs; give a folder of them")
+        self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
+        self.left_out: list[str] = []
+        self.recipes = [Recipe.load(name) for name in config.recipes]
+        self.pairs, unusable = aligned_pairs(config.pairs, scale=scale, min_side=self.lr_crop)
+        lr_sizes, unreadable = image_sizes([source for folder in config.lr_dirs for source in list_sources(folder)])
+        self.lr, small = large_enough(lr_sizes, self.lr_crop)
+        self.left_out += unusable + unreadable + small
+        if config.hr_dir:
+            self.hr = hr_crops(config.hr_dir, hr_crop, config.max_hr_side, self.left_out)
+        else:
+            stand_ins = [source for source, size in lr_sizes.items() if min(size) >= hr_crop * scale]
+            self.hr = HrCrops(stand_ins, reduction=scale)
+        if config.lr_dirs and not self.hr:
+            stand_in = "" if config.hr_dir else f", since the LR images are too small to stand in, reduced by {scale}"
+            side = hr_crop * self.hr.reduction
+            raise ValueError(f"no HR photograph has sides of {side} px; give a folder of HR photographs{stand_in}")
+        counts = (len(self.hr) * bool(self.recipes), len(self.pairs), len(self.lr))
+        self.kind_weights = [weight * bool(count) for weight, count in zip(config.weights, counts, strict=True)]
+        if any(counts) and not sum(self.kind_weights):
+            raise ValueError(f"the weights {config.weights} leave nothing to draw; raise that of what is there")
+        if not any(counts):
+            raise ValueError(f"no image is usable; the first reason: {(self.left_out or ['the folders are empty'])[0]}")
+        self._lr_image = ReadCache(self._read_lr)
+
+    @property
+    def lr_crop(self) -> int:
+        """Side of the LR crops."""
+        return self.hr_crop // self.scale
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        """The batch of one training step.
+
+        Returns:
+            hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1]; paired (B,) bool, False
+            where lr is a real image of some other scene; compression (B, 2), see `compression_of`, nan where unknown.
+        """
+        rng = random.Random(f"{self.seed}/{step}")
+        looks = [self._look(rng) for _ in range(self.batch_size // 2)]
+        hr, lr, paired, compression = (torch.cat(parts) for parts in zip(*looks, strict=True))
+        return {"hr": hr, "lr": lr, "paired": paired, "compression": compression}
+
+    def real_lr_crops(self, per_image: int, size: int) -> list[Tensor]:
+        """Crops of every genuinely real LR image, for the bank of codes.
+
+        Returns:
+            For each image (per_image, 3, side, side): side is ``size``, or what a smaller image has in whole blocks.
+        """
+        crops = []
+        images = [lr for _, lr in self.pairs] + [read_image(source.read()) for source in self.lr]
+        for index, image in enumerate(images):
+            rng = random.Random(f"{self.seed}/bank/{index}")
+            side = min(size, *(length // STRIDE * STRIDE for length in image.shape[:2]))
+            own = [to_tensor(crop(image, *corner(rng, image, side, STRIDE), side)) for _ in range(per_image)]
+            crops.append(torch.cat(own))
+        return crops
+
+    def _look(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Two samples with one degradation: hr, lr, paired, compression."""
+        unknown = torch.full((2, 2), float("nan"))
+        kind = rng.choices(("recipe", "pair", "unpaired"), self.kind_weights)[0]
+        if kind == "pair":
+            hr_image, lr_image = rng.choice(self.pairs)
+            parts = [self._pair_crop(rng, hr_image, lr_image) for _ in range(2)]
+            return (
+                torch.cat([hr for hr, _ in parts]),
+                torch.cat([lr for _, lr in parts]),
+                torch.ones(2, dtype=torch.bool),
+                unknown,
+            )
+        hr = torch.cat([self.hr.draw(rng, self.hr_crop) for _ in range(2)])
+        if kind == "recipe":
+            recipe = rng.choice(self.recipes)
+            params = recipe.draw(rng.getrandbits(62), self.scale)
+            with torch.no_grad():
+                lr = recipe.apply(hr, [params, params])
+            compression = torch.tensor(compression_of(params)).expand(2, 2)
+            return hr, lr, torch.ones(2, dtype=torch.bool), compression
+        image = self._lr_image(rng.randrange(len(self.lr)))
+        crops = [crop(image, *corner(rng, image, self.lr_crop, STRIDE), self.lr_crop) for _ in range(2)]
+        return hr, torch.cat([to_tensor(crop) for crop in crops]), torch.zeros(2, dtype=torch.bool), unknown
+
+    def _read_lr(self, index: int) -> Image:
+        return read_image(self.lr[index].read())
+
+    def _pair_crop(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
+        top, left = corner(rng, lr, self.lr_crop, STRIDE)
+        hr_part = crop(hr, top * self.scale, left * self.scale, self.hr_crop)
+        return to_tensor(hr_part), to_tensor(crop(lr, top, left, self.lr_crop))
+
+
+def compression_of(params: Drawn) -> tuple[float, float]:
+    """What `BlockQuantiser.strength` should say of a recipe's LR: log coarseness and halved colour of its JPEG.
+
+    A JPEG before the last real resize counts as none, since its blocks no longer lie on the grid. Of a JPEG at LR size
+    that something else came after, and of WebP, the numbers are unknown: nan.
+    """
+    at_lr_size = False
+    since_resize: list[Drawn] = []
+    for step in params["steps"]:
+        if step["op"] == "resize":
+            to_lr_size = step["of"] == "lr" and step["factor"] == 1
+            unchanged = to_lr_size and at_lr_size
+            at_lr_size = to_lr_size
+            since_resize = since_resize if unchanged else []
+        elif step["op"] != "quantise":
+            since_resize.append(step)
+    codecs = [step for step in since_resize if step["op"] in ("jpeg", "webp")]
+    if not codecs:
+        return math.log(NONE), 0.0
+    last = since_resize[-1]
+    if len(codecs) > 1 or last["op"] != "jpeg":
+        return math.nan, math.nan
+    return math.log(coarseness_of_quality(last["quality"])), float(last["chroma"] != "4:4:4")

@@ -1,0 +1,239 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from degrade.networks.discriminator import PatchDiscriminator
+from degrade.training.step import Models
+from upsample.model import ResidualShiftUpsampler
+from upsample.training.colearn import Descents, Networks, colearn_step, run_cycle, student_loss, upscale
+from upsample.training.config import UpsampleTrainConfig, preset
+from upsample.training.descent import Descent
+
+CI = replace(preset("ci", "colearn"), steps=20, critic_start=0.0, adversarial_hr=0.1, warmup_steps=0)
+LATE = 19  # a step at which every arrow counts
+FULL = torch.autocast("cpu", enabled=False)
+
+
+def networks(config: UpsampleTrainConfig = CI) -> Networks:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        student, teacher = (
+            ResidualShiftUpsampler(
+                widths=(8, 8, 8), blocks=1, embedding_dim=8, num_train_timesteps=4, min_noise_level=0.2
+            )
+            for _ in range(2)
+        )
+        for net in (student, teacher):
+            nn.init.normal_(net.unet.head.weight, std=0.05)
+        hr_critic = PatchDiscriminator(0, 8)
+        lower = Models.build(config.degrader)
+        nn.init.normal_(lower.degrader.unet.head.weight, std=0.05)
+    return Networks(student, teacher.requires_grad_(False), hr_critic, lower)
+
+
+def descents(nets: Networks) -> Descents:
+    accelerator = Accelerator(cpu=True)
+    assert nets.lower is not None and nets.hr_critic is not None
+    ours = [*nets.lower.degrader.parameters(), *nets.lower.texture_head.parameters()]
+    kinds = {"accelerator": accelerator, "betas": (0.0, 0.99), "clip": 1.0}
+    return Descents(
+        Descent(nets.student.parameters(), **kinds),
+        Descent(nets.hr_critic.parameters(), **kinds),
+        Descent(ours, **kinds),
+        Descent(nets.lower.critic.parameters(), **kinds),
+    )
+
+
+def batch(seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    hr = torch.rand(4, 3, 64, 64, generator=generator)
+    lr = (nn.functional.avg_pool2d(hr, 4) + 0.05 * torch.randn(4, 3, 16, 16, generator=generator)).clamp(0, 1)
+    return {"hr": hr, "lr": lr, "generated": torch.tensor([False, False, True, True])}
+
+
+def lower_batch(seed: int = 0) -> dict[str, torch.Tensor]:
+    pairs = batch(seed + 100)
+    compression = torch.full((4, 2), math.nan)
+    return {
+        "hr": pairs["hr"], "lr": pairs["lr"], "paired": torch.tensor([True] * 2 + [False] * 2),
+        "compression": compression,
+    }  # fmt: skip
+
+
+def take(nets: Networks, config: UpsampleTrainConfig = CI, step: int = LATE, **kwargs) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(step)
+    return colearn_step(
+        nets, kwargs.pop("descents", None) or descents(nets), batch(step), lower_batch(step), config, step, generator,
+        FULL, **kwargs,
+    )  # fmt: skip
+
+
+def weights(module: nn.Module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def same(before: list[torch.Tensor], module: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def gradients(module: nn.Module) -> list[torch.Tensor | None]:
+    return [p.grad for p in module.parameters()]
+
+
+def test_a_step_moves_student_degrader_and_both_critics_and_not_the_teacher() -> None:
+    nets = networks()
+    assert nets.lower is not None and nets.hr_critic is not None and nets.teacher is not None
+    moved = {
+        "student": nets.student, "degrader": nets.lower.degrader, "D_H": nets.hr_critic, "D_L": nets.lower.critic,
+    }  # fmt: skip
+    before = {name: weights(net) for name, net in moved.items()}
+    teacher = weights(nets.teacher)
+    terms = take(nets)
+    assert {name for name, net in moved.items() if not same(before[name], net)} == set(moved)
+    assert same(teacher, nets.teacher)
+    assert all(math.isfinite(value) for value in terms.values())
+    arrows = ("distill", "gt", "pair", "perceptual", "adversarial_hr", "critic_hr", "critic_lr", "cycle")
+    assert set(arrows) | {"adversarial_cycle", "degrader_energy", "degrader_adversarial", "psnr"} <= set(terms)
+
+
+def test_no_gradient_leads_from_the_student_on_a_generated_lr_back_to_the_degrader() -> None:
+    nets = networks()
+    assert nets.lower is not None
+    data = batch()
+    made = nets.lower.degrader(data["hr"], generator=torch.Generator().manual_seed(0))
+    assert made.requires_grad  # what is handed over could carry a gradient
+    generator = torch.Generator().manual_seed(0)
+    up = upscale(nets.student, {**data, "lr": made, "generated": torch.ones(4, dtype=torch.bool)}, generator, FULL)
+    loss, terms = student_loss(nets, up, data, CI, LATE, generator, FULL)
+    assert terms["pair"] > 0
+    loss.backward()
+    assert all(grad is None for grad in gradients(nets.lower.degrader))
+    assert any(grad is not None and grad.abs().max() > 0 for grad in gradients(nets.student))
+
+
+@pytest.mark.parametrize("factor", [0.2, 0.5, 0.0])
+def test_the_cycles_gradient_reaches_the_student_scaled_as_stated(factor: float) -> None:
+    def gradient(scale: float) -> torch.Tensor:
+        nets = networks()
+        generator = torch.Generator().manual_seed(0)
+        up = upscale(nets.student, batch(), generator, FULL)
+        cycled = run_cycle(nets, up, replace(CI, cycle_gradient=scale), generator, FULL)
+        cycled.first.square().mean().backward()
+        return torch.cat([grad.flatten() for grad in gradients(nets.student) if grad is not None])
+
+    assert gradient(1.0).abs().max() > 0
+    torch.testing.assert_close(gradient(factor), factor * gradient(1.0))
+
+
+def test_the_critics_hold_no_gradient_after_a_step_and_stay_trainable() -> None:
+    nets = networks()
+    assert nets.lower is not None and nets.hr_critic is not None
+    for critic in (nets.hr_critic, nets.lower.critic):
+        take(nets)
+        assert all(grad is None for grad in gradients(critic))
+        assert all(p.requires_grad for p in critic.parameters())
+
+
+def test_a_degrader_that_is_frozen_stays_and_still_guides_the_student() -> None:
+    nets = networks()
+    assert nets.lower is not None
+    before = weights(nets.lower.degrader)
+    generator = torch.Generator().manual_seed(0)
+    frozen = replace(CI, train_degrader=False)
+    terms = colearn_step(nets, Descents(descents(nets).student), batch(), None, frozen, LATE, generator, FULL)
+    assert same(before, nets.lower.degrader) and all(grad is None for grad in gradients(nets.lower.degrader))
+    assert terms["cycle"] > 0
+
+
+@pytest.mark.parametrize(
+    ("switch", "gone"),
+    [
+        ({"cycle": 0.0}, "cycle"), ({"gt": 0.0}, "gt"), ({"pair": 0.0}, "pair"), ({"perceptual": 0.0}, "perceptual"),
+        ({"distill": 0.0, "inverse": 0.0}, "distill"), ({"inverse_until": 0.5}, "inverse"),
+    ],
+)  # fmt: skip
+def test_every_arrow_can_be_switched_off(switch: dict[str, float], gone: str) -> None:
+    on = replace(CI, inverse_until=1.0)
+    assert gone in take(networks(), on)
+    assert gone not in take(networks(), replace(on, **switch))
+
+
+def test_without_its_inverse_the_student_learns_the_truth_from_a_drawn_start_which_cannot_tell_it() -> None:
+    nets, config = networks(), replace(CI, inverse=0.0)
+    generator = torch.Generator().manual_seed(0)
+    up = upscale(nets.student, batch(), generator, FULL)
+    _, terms = student_loss(nets, up, batch(), config, LATE, generator, FULL)
+    given = ~up.generated
+    torch.testing.assert_close(terms["gt"], (up.zhat - up.z0)[given].square().mean() * given.float().mean())
+
+
+def test_critics_and_cycle_wait_for_their_share_of_the_run() -> None:
+    nets = networks()
+    assert nets.hr_critic is not None
+    before = weights(nets.hr_critic)
+    terms = take(nets, replace(CI, critic_start=0.5), step=3)
+    assert same(before, nets.hr_critic) and not {"critic_hr", "critic_lr", "cycle", "adversarial_hr"} & set(terms)
+
+
+def test_two_micro_batches_collect_the_gradient_of_one_batch_of_both(monkeypatch) -> None:
+    config = replace(CI, adversarial_hr=0.0, cycle=0.0, gradient_accumulation_steps=2, inverse=0.0, gt=0.0)
+    monkeypatch.setattr(Descent, "step", lambda *_: None)
+    halves = [{**batch(seed), "noise": torch.zeros(4, 48, 16, 16)} for seed in (1, 2)]
+    halves[1]["generated"] = torch.tensor([False, True, True, True])  # unequal shares of the two kinds
+    both = {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
+
+    def gradient(data: list[dict[str, torch.Tensor]]) -> list[torch.Tensor | None]:
+        nets = networks()
+        nets.hr_critic = None
+        own = Descents(Descent(nets.student.parameters(), Accelerator(cpu=True), betas=(0.9, 0.99), clip=0.0))
+        settings = replace(config, gradient_accumulation_steps=len(data))
+        for number, part in enumerate(data):
+            last = number == len(data) - 1
+            colearn_step(nets, own, part, None, settings, LATE, torch.Generator(), FULL, update=last)
+        return gradients(nets.student)
+
+    for a, b in zip(gradient(halves), gradient([both]), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_weights_wait_for_the_last_micro_batch() -> None:
+    nets, config = networks(), replace(CI, gradient_accumulation_steps=2)
+    own, before = descents(nets), weights(nets.student)
+    take(nets, config, descents=own, update=False)
+    assert same(before, nets.student)
+    take(nets, config, descents=own, update=True)
+    assert not same(before, nets.student)
+
+
+def test_the_gradient_penalty_of_both_critics_changes_their_step() -> None:
+    def critics(weight: float) -> list[torch.Tensor]:
+        nets = networks()
+        assert nets.lower is not None and nets.hr_critic is not None
+        lower = replace(CI.degrader, penalty=weight, penalty_every=1)
+        take(nets, replace(CI, penalty=weight, penalty_every=1, degrader=lower))
+        return weights(nets.hr_critic) + weights(nets.lower.critic)
+
+    assert all(torch.isfinite(w).all() for w in critics(10.0))
+    assert any(not torch.equal(a, b) for a, b in zip(critics(10.0), critics(0.0), strict=True))
+
+
+def test_in_bf16_every_weight_gets_the_gradient_that_it_gets_in_full_precision() -> None:
+    def gradient(autocast: torch.autocast) -> torch.Tensor:
+        nets = networks()
+        generator = torch.Generator().manual_seed(0)
+        up = upscale(nets.student, batch(), generator, autocast)
+        student_loss(nets, up, batch(), replace(CI, inverse_until=1.0), LATE, generator, autocast)[0].backward()
+        grads = [grad for grad in gradients(nets.student) if grad is not None]
+        assert all(grad.abs().max() > 0 for grad in grads)
+        return torch.cat([grad.flatten() for grad in grads])
+
+    full, half = gradient(FULL), gradient(torch.autocast("cpu", dtype=torch.bfloat16))
+    assert torch.nn.functional.cosine_similarity(full, half, dim=0) > 0.98
+
+
+def test_the_same_step_twice_gives_the_same_numbers() -> None:
+    assert take(networks()) == take(networks())

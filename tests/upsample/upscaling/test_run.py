@@ -1,0 +1,387 @@
+"""`upsample run`: image files in, larger image files out, with everything that the files hold."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from cli.upsample_commands import main
+from degrade.images.codec import StoredImage, encode_image, read_image
+from upsample.model import ResidualShiftUpsampler
+from upsample.upscaling.pictures import Picture, encode_picture, read_picture
+from upsample.upscaling.run import RunSettings, load_upsampler, plan_run, run_plan, upscale_picture
+from upsample.upscaling.tiling import upscale_in_tiles
+
+
+@pytest.fixture
+def upsampler(tiny_upsampler: ResidualShiftUpsampler) -> ResidualShiftUpsampler:
+    return tiny_upsampler
+
+
+@pytest.fixture
+def bicubic() -> ResidualShiftUpsampler:
+    """An untrained upsampler, which is exactly bicubic."""
+    return ResidualShiftUpsampler(widths=(8, 8, 8), blocks=1, embedding_dim=8).eval()
+
+
+@pytest.fixture
+def model(tmp_path: Path, upsampler) -> Path:
+    upsampler.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, photographs) -> Path:
+    """A folder with a png, and a jpg in a subfolder."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a.png").write_bytes(encode_image(photographs["chelsea"][:37, :50].copy(), "png"))
+    (tmp_path / "in" / "sub" / "b.jpg").write_bytes(encode_image(photographs["coffee"][:40, :30].copy(), "jpg"))
+    return tmp_path / "in"
+
+
+def saved(image: Image.Image, format_name: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["run", *map(str, arguments)])
+
+
+def upscaled(upsampler: ResidualShiftUpsampler, data: bytes, ext: str = "png", **settings: object) -> bytes:
+    return encode_picture(upscale_picture(upsampler, read_picture(data), RunSettings(**settings)), ext)
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """As stored: depth, and channels in OpenCV's order."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def test_a_folder_is_searched_through_and_keeps_its_shape(inputs, model, tmp_path) -> None:
+    result = run("-i", inputs, "-o", tmp_path / "out", "-n", model, "--suffix", "_x4", "--json", tmp_path / "s.json")
+    assert result.exit_code == 0, result.output
+    assert read_image(tmp_path / "out" / "a_x4.png").shape == (148, 200, 3)
+    assert read_image(tmp_path / "out" / "sub" / "b_x4.jpg").shape == (160, 120, 3)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix == ".tmp"]
+    summary = json.loads((tmp_path / "s.json").read_text())
+    assert summary["images"] == 2 and summary["failures"] == [] and summary["tile_halvings"] == 0
+    assert summary["hr_megapixels"] == pytest.approx((148 * 200 + 160 * 120) / 1e6)
+    assert "2 images in" in result.output and "HR megapixels/s" in result.output
+
+
+def test_the_image_is_that_of_the_model(inputs, model, upsampler, tmp_path) -> None:
+    assert run("-i", inputs / "a.png", "-o", tmp_path / "out", "-n", model).exit_code == 0
+    lr = read_picture((inputs / "a.png").read_bytes()).color
+    with torch.inference_mode():
+        expected = (upsampler(lr)[0].permute(1, 2, 0) * 255).round().numpy()
+    assert np.array_equal(read_image(tmp_path / "out" / "a.png"), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 50), (5, 3), (1, 1)])
+@pytest.mark.parametrize("outscale", [2, 3, 4])
+def test_outscale_gives_exactly_that_many_times_the_sides(upsampler, height, width, outscale) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 4), np.uint8))
+    for color_fix in ("none", "wavelet", "adain"):
+        larger = pixels(upscaled(upsampler, saved(image), outscale=outscale, color_fix=color_fix))
+        assert larger.shape == (height * outscale, width * outscale, 4)
+
+
+@pytest.mark.parametrize("outscale", [2, 3])
+def test_reduced_results_lie_where_the_input_does(bicubic, outscale) -> None:
+    ramp = torch.linspace(0.2, 0.8, 32).expand(1, 3, 32, 32)
+    result = upscale_picture(bicubic, Picture(ramp), RunSettings(outscale=outscale)).color
+    centres = (torch.arange(32 * outscale) + 0.5) / outscale - 0.5
+    exact = 0.2 + 0.6 / 31 * centres
+    inside = slice(8 * outscale, -8 * outscale)
+    tenth_of_a_pixel = 0.1 * 0.6 / 31 / 4
+    assert (result[0, 0, 16, inside] - exact[inside]).abs().max() < tenth_of_a_pixel
+
+
+def test_sixteen_bits_stay_sixteen_bits(bicubic) -> None:
+    levels = np.linspace(20000, 24000, 64).astype(np.uint16)  # 16 levels of 8 bits
+    gradient = np.repeat(levels[None], 8, axis=0)
+    data = cv2.imencode(".png", np.dstack([gradient, gradient[:, ::-1], gradient]))[1].tobytes()
+    larger = pixels(upscaled(bicubic, data))
+    assert larger.dtype == np.uint16 and len(np.unique(larger[..., 0])) > 200
+    assert np.array_equal(read_picture(data).color[0, 0].numpy(), (gradient / np.float32(65535)))
+
+
+def test_a_sixteen_bit_gradient_of_many_levels_keeps_them(upsampler) -> None:
+    gradient = np.arange(0, 64 * 64 * 16, 16, dtype=np.uint16).reshape(64, 64)
+    larger = pixels(upscaled(upsampler, cv2.imencode(".png", gradient)[1].tobytes()))
+    assert larger.dtype == np.uint16 and larger.ndim == 2 and len(np.unique(larger)) > 4096
+
+
+def test_grey_stays_grey_and_colour_stays_colour(upsampler, photographs) -> None:
+    photo = Image.fromarray(photographs["coffee"][:20, :24])
+    assert pixels(upscaled(upsampler, saved(photo.convert("L")))).shape == (80, 96)
+    assert pixels(upscaled(upsampler, saved(photo.convert("L"), "JPEG"), "jpg")).shape == (80, 96)
+    assert pixels(upscaled(upsampler, saved(photo.convert("LA")))).shape == (80, 96)  # opaque
+    assert pixels(upscaled(upsampler, saved(photo))).shape == (80, 96, 3)
+
+
+def disc(color: tuple[int, int, int], hidden: tuple[int, int, int]) -> bytes:
+    """A disc of one colour on nothing, below which another is hidden."""
+    y, x = np.mgrid[:32, :32] - 15.5
+    seen = np.hypot(x, y) < 10
+    return saved(Image.fromarray(np.dstack([np.where(seen[..., None], color, hidden), seen * 255]).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("method", ["network", "bicubic"])
+def test_transparency_is_upscaled_and_stays_flat_where_it_was(upsampler, method) -> None:
+    alpha = pixels(upscaled(upsampler, disc((200, 100, 50), (0, 0, 0)), alpha=method))[..., 3]
+    y, x = np.mgrid[:128, :128] - 63.5
+    assert (alpha[np.hypot(x, y) < 30] == 255).all() and (alpha[np.hypot(x, y) > 50] == 0).all()
+    assert len(np.unique(alpha)) > 10  # and between them an edge, not a step
+
+
+def test_the_network_makes_the_transparency_that_it_would_make_of_a_grey_image(upsampler) -> None:
+    picture = read_picture(disc((200, 100, 50), (0, 0, 0)))
+    by_network, by_bicubic = (
+        upscale_picture(upsampler, picture, RunSettings(alpha=method)).alpha for method in ("network", "bicubic")
+    )
+    with torch.inference_mode():
+        grey = upsampler(picture.alpha.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
+    edge = (by_network > 0) & (by_network < 1)
+    assert torch.allclose(by_network[edge], grey[edge], atol=1e-6) and not torch.equal(by_network, by_bicubic)
+
+
+def test_what_hides_below_transparency_does_not_show(upsampler) -> None:
+    black, green = (upscaled(upsampler, disc((200, 100, 50), hidden)) for hidden in ((0, 0, 0), (0, 255, 0)))
+    assert black == green
+    shown = upscale_picture(
+        ResidualShiftUpsampler().eval(), read_picture(disc((200, 100, 50), (0,) * 3)), RunSettings()
+    )
+    assert (shown.color - torch.tensor([200, 100, 50]).view(3, 1, 1) / 255).abs().max() < 0.01
+
+
+def test_dropped_transparency_lays_the_image_on_white(bicubic) -> None:
+    larger = pixels(upscaled(bicubic, disc((200, 100, 50), (0, 0, 0)), alpha="drop"))
+    assert larger.shape == (128, 128, 3)
+    assert larger[0, 0].tolist() == [255, 255, 255] and larger[64, 64].tolist() == [50, 100, 200]
+
+
+def test_opaque_alpha_costs_no_second_pass(upsampler) -> None:
+    picture = read_picture(saved(Image.new("RGBA", (8, 8), (9, 9, 9, 255))))
+    assert picture.alpha is None
+
+
+def test_pictures_stand_upright(bicubic, photographs) -> None:
+    photo = Image.fromarray(photographs["coffee"][:20, :24])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = photo.convert("RGBA")
+    turned.putalpha(Image.fromarray(np.tile(np.arange(24, dtype=np.uint8) * 10, (20, 1))))
+    picture = read_picture(saved(turned, exif=exif))
+    assert picture.color.shape == (1, 3, 24, 20)
+    assert torch.equal(picture.alpha[0, 0, :, 0] * 255, torch.arange(24) * 10.0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+def test_deep_images_go_through_their_profile_with_all_their_levels(monkeypatch, mode) -> None:
+    def bend(image: np.ndarray) -> np.ndarray:  # a profile with its channels in another order, and darker
+        return image[..., [2, 0, 1]] ** 1.2
+
+    def convert(image: Image.Image, profile: bytes) -> Image.Image:
+        assert profile == b"profile"
+        return Image.fromarray((bend(np.asarray(image.convert("RGB")) / 255) * 255).round().astype(np.uint8))
+
+    ramp = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    deep = ramp if mode == "I;16" else np.dstack([ramp, ramp.T, ramp[::-1]])
+    stored = StoredImage(Image.new(mode, (64, 64)), deep, b"profile", 1)
+    monkeypatch.setattr("upsample.upscaling.pictures.decode_image", lambda data: stored)
+    monkeypatch.setattr("upsample.upscaling.pictures.through_profile", convert)
+    color = read_picture(b"").color[0].permute(1, 2, 0).numpy()
+    exact = bend((np.dstack([ramp] * 3) if mode == "I;16" else deep) / 65535)
+    assert np.abs(color - exact).max() < 1 / 255 and len(np.unique(color)) > 3000
+
+
+def test_the_format_is_kept_and_png_where_that_holds_too_little(tmp_path, photographs) -> None:
+    photo = Image.fromarray(photographs["coffee"][:20, :24])
+    clear = photo.convert("RGBA")
+    clear.putalpha(100)
+    files = {"a.jpg": saved(photo, "JPEG"), "b.webp": saved(clear, "WEBP"), "c.bmp": saved(photo, "BMP")}
+    files |= {"d.tiff": saved(photo, "TIFF"), "e.png": saved(clear)}
+    files |= {"f.png": cv2.imencode(".png", np.zeros((4, 4), np.uint16))[1].tobytes()}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+
+    def names(**options: object) -> list[str]:
+        return [task.output.name for task in plan_run(tmp_path, tmp_path.parent / "elsewhere", **options).tasks]
+
+    assert names() == ["a.jpg", "b.webp", "c.png", "d.png", "e.png", "f.png"]
+    assert names(ext="jpg") == ["a.jpg", "b.png", "c.jpg", "d.jpg", "e.png", "f.png"]
+    assert names(ext="jpg", alpha="drop") == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.png"]
+    assert names(ext="webp")[4:] == ["e.webp", "f.png"]
+    notes = plan_run(tmp_path, tmp_path.parent / "elsewhere", ext="jpg").notes
+    assert notes == ["3 images have transparency or 16 bits and become png"]
+
+
+def test_what_exists_is_skipped_unless_it_is_to_be_overwritten(inputs, model, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"mine")
+    result = run("-i", inputs, "-o", out, "-n", model)
+    assert result.exit_code == 0 and "1 images in" in result.output and "1 skipped that exist" in result.output
+    assert (out / "a.png").read_bytes() == b"mine" and (out / "sub" / "b.jpg").exists()
+    result = run("-i", inputs, "-o", out, "-n", model, "--overwrite")
+    assert "2 images in" in result.output and read_image(out / "a.png").shape == (148, 200, 3)
+
+
+def test_bad_files_are_named_and_the_rest_is_made(inputs, model, tmp_path) -> None:
+    (inputs / "bad.png").write_bytes(b"this is no image")
+    (inputs / "half.png").write_bytes((inputs / "a.png").read_bytes()[:1500])
+    (inputs / "long.webp").write_bytes(saved(Image.new("RGB", (5000, 1)), "WEBP"))
+    result = run("-i", inputs, "-o", tmp_path / "out", "-n", model, "--json", tmp_path / "s.json")
+    assert result.exit_code == 3
+    failures = json.loads((tmp_path / "s.json").read_text())["failures"]
+    assert [failure.split(":")[0] for failure in failures] == ["bad.png", "half.png", "long.webp"]
+    assert "truncated" in failures[1] and "20000x4 is longer than the 16383 px of a webp" in failures[2]
+    assert all(f"left out: {failure}" in result.output for failure in failures)
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.png", "b.jpg"]
+
+
+def test_inputs_that_would_share_an_output_are_refused_before_any_work(inputs, model, tmp_path) -> None:
+    (inputs / "a.bmp").write_bytes(saved(Image.new("RGB", (4, 4)), "BMP"))
+    result = run("-i", inputs, "-o", tmp_path / "out", "-n", model)
+    assert result.exit_code == 1 and "a.bmp and a.png would both be written to" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_image_may_be_written_to_a_file_of_any_name(inputs, model, tmp_path) -> None:
+    assert run("-i", inputs / "a.png", "-o", tmp_path / "deep" / "x.JPEG", "-n", model, "-s", 2).exit_code == 0
+    assert read_image(tmp_path / "deep" / "x.JPEG").shape == (74, 100, 3)
+    assert (tmp_path / "deep" / "x.JPEG").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_a_list_of_images_is_an_input(inputs, model, tmp_path) -> None:
+    (inputs / "list.txt").write_text("sub/b.jpg\n")
+    assert run("-i", inputs / "list.txt", "-o", tmp_path / "out", "-n", model).exit_code == 0
+    assert (tmp_path / "out" / "sub" / "b.jpg").exists() and not (tmp_path / "out" / "a.png").exists()
+
+
+def test_short_memory_is_told_once_and_remembered_for_the_images_that_follow(
+    inputs, upsampler, tmp_path, monkeypatch
+) -> None:
+    forward, tried = upsampler.forward, []
+
+    def short(part: torch.Tensor, **options: object) -> torch.Tensor:
+        tried.append(max(part.shape[-2:]))
+        if tried[-1] > 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(part, **options)
+
+    monkeypatch.setattr(upsampler, "forward", short)
+    notes: list[str] = []
+    summary = run_plan(plan_run(inputs, tmp_path / "out"), upsampler, RunSettings(), on_note=notes.append)
+    assert notes == ["memory is short: going on with tiles of 32 px"] and tried.count(50) == 1
+    assert summary["images"] == 2 and summary["tile_halvings"] == 1 and summary["tile"] == 32
+
+
+def test_a_result_too_large_for_memory_leaves_only_that_image_out(inputs, upsampler, tmp_path, monkeypatch) -> None:
+    def short(upsampler: object, lr: torch.Tensor, **options: object) -> torch.Tensor:
+        if lr.shape[-1] == 50:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return upscale_in_tiles(upsampler, lr, **options)
+
+    monkeypatch.setattr("upsample.upscaling.run.upscale_in_tiles", short)
+    summary = run_plan(plan_run(inputs, tmp_path / "out"), upsampler, RunSettings())
+    assert summary["images"] == 1 and summary["failures"] == [
+        "a.png: the result does not fit in memory; cut the image into parts"
+    ]
+
+
+def test_progress_grows_to_the_number_of_images(inputs, upsampler, tmp_path) -> None:
+    told: list[float] = []
+    run_plan(plan_run(inputs, tmp_path / "out"), upsampler, RunSettings(tile=32), on_progress=told.append)
+    assert told == sorted(told) and told[0] == 0 and told[-1] == 2 and any(0 < value < 1 for value in told)
+
+
+def test_a_seed_draws_another_noise_and_the_same_again(inputs, model, upsampler) -> None:
+    lr = read_picture((inputs / "a.png").read_bytes()).color
+    with torch.inference_mode():
+        fixed, one, again, other = (
+            each(lr) for each in (upsampler, *(load_upsampler(model, seed=seed) for seed in (1, 1, 2)))
+        )
+    assert torch.equal(one, again) and not torch.equal(one, fixed) and not torch.equal(one, other)
+
+
+def test_bf16_computes_corrections_coarsely_but_not_the_image(model, bicubic, tmp_path, normal) -> None:
+    lr = (0.5 + 0.1 * normal(0, 1, 3, 40, 40)).clamp(0, 1)
+    bicubic.save_pretrained(tmp_path / "bicubic")
+    with torch.inference_mode():
+        exact, coarse = (load_upsampler(model, bf16=bf16)(lr) for bf16 in (False, True))
+        assert torch.equal(load_upsampler(tmp_path / "bicubic", bf16=True)(lr), bicubic(lr))
+    assert coarse.dtype == torch.float32 and 0 < (exact - coarse).abs().max() < 2 / 255
+
+
+def test_options_of_other_tools_mean_the_same(inputs, model, tmp_path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    options = ("--color-fix", "none", "--tile", 32, "--tile-overlap", 8)
+    assert run("-i", inputs, "-o", one, "-n", model, *options).exit_code == 0
+    options = ("--align_method", "nofix", "-t", 32, "--tile_pad", 8)
+    assert run("--in_path", inputs, "--out", other, "--model_name", model, *options).exit_code == 0
+    assert (one / "a.png").read_bytes() == (other / "a.png").read_bytes()
+
+
+MISTAKES = {
+    "-i nowhere -o OUT": "nowhere does not exist; pass a folder",
+    "-i IN -o IN/larger": "lies inside input",
+    "-i IN -o IN": "lies inside input",
+    "-i IN/a.png -o IN": "would be written over an input; give another folder or a suffix",
+    "-i IN/a.png -o IN/a.png": "would be written over an input",
+    "-i IN -o OUT.png": "is the name of one image",
+    "-i IN/a.png -o OUT.tif": "cannot be written as tif; use png, jpg or webp",
+    "-i IN/a.png -o OUT.png --ext jpg": "contradict each other",
+    "-i IN/clear.png -o OUT.jpg": "which a jpg cannot hold; name a .png",
+    "-i IN/a.png -o IN/a.png/deeper": "is a file; give another",
+    "-i IN -o OUT -n nothing": "no upsampler 'nothing'",
+    "-i IN -o OUT --steps 99": "steps 99 is outside 1..15",
+    "-i IN -o OUT --tile 8": "tile 8 is too small; use 32 or more, or 0",
+    "-i IN -o OUT --tile big": "'big' is no size; give auto",
+    "-i IN -o OUT -s 5": "is not in the range",
+    "-i IN -o OUT --device gpu": "give cpu, cuda or auto",
+    "-i IN -o OUT --color-fix hsv": "is not one of",
+    "-i IN -o OUT --json nowhere/s.json": "is no folder; make it first",
+    "-i IN": "Missing option '--output'",
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES.items())
+def test_a_mistake_ends_in_one_sentence_with_the_way_out(arguments, sentence, inputs, model, tmp_path) -> None:
+    (inputs / "clear.png").write_bytes(saved(Image.new("RGBA", (4, 4))))
+    for word, place in {"IN": inputs, "OUT": tmp_path / "out"}.items():
+        arguments = arguments.replace(f" {word}", f" {place}")
+    result = run("-n", model, *arguments.split())
+    assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), result.exception
+    errors = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1 and sentence in errors[0], result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scale_beyond_the_models_is_refused(inputs, tmp_path) -> None:
+    double = ResidualShiftUpsampler(scale=2, widths=(8, 8, 8), blocks=1, embedding_dim=8)
+    double.save_pretrained(tmp_path / "double")
+    result = run("-i", inputs, "-o", tmp_path / "out", "-n", tmp_path / "double", "-s", 3)
+    assert result.exit_code == 1 and "outscale 3 is outside 1..2, the scale of the model" in result.output
+    assert run("-i", inputs, "-o", tmp_path / "out", "-n", tmp_path / "double").exit_code == 0
+    assert read_image(tmp_path / "out" / "a.png").shape == (74, 100, 3)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom click.testing import CliRunner\nfrom cli.upsample_commands import main\n"
+        "assert 'Usage' in CliRunner().invoke(main, ['run', '--help']).output\n"
+        "print(*[name for name in ('torch', 'diffusers', 'cv2', 'numpy', 'PIL') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.split() == [], done.stdout + done.stderr

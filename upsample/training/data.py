@@ -1,0 +1,200 @@
+"""PairData: the pairs an upsampler trains on, from shards, paired folders, recipes, or a degrader online; mixed.
+
+A batch is a pure function of the seed and its number, so that a resumed run sees what an unbroken one would have seen,
+and processes that train together each see their own. Shards are read at random places, not as a stream: however
+unequal they are, no process runs out before another.
+"""
+
+import random
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from degrade.files.sources import IMAGE_SUFFIXES, Source
+from degrade.files.tars import HR_ROLES, LR_ROLES, shard_paths, split_member, tar_members
+from degrade.images.codec import read_image
+from degrade.images.crops import ReadCache, hr_crops
+from degrade.images.geometry import Image, corner, crop
+from degrade.images.real_pairs import aligned_pairs
+from degrade.images.tensors import to_tensor
+from degrade.recipes.recipe import Recipe
+
+KINDS = ("shards", "pairs", "recipe", "online")
+TRIES = 20  # draws of a pair from shards before giving up
+GRID = 8  # LR pixels: crops of compressed pairs keep JPEG's blocks whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairConfig:
+    """Where pairs come from; at least one of the four kinds.
+
+    Attributes:
+        shards: folders, tars or brace patterns of pair shards, ours or anyone's.
+        pairs: folders (hr, lr) of real pairs.
+        recipes: names or files of recipes, drawn from evenly; need ``hr_dir``.
+        online_degrader: shipped name, folder or hub id of a degrader that makes LR during training; needs ``hr_dir``.
+        hr_dir: HR photographs.
+        reference_dirs: LR photographs whose looks the online degrader gives; () for those it was trained on.
+        weights: how often shards, pairs, recipes and the online degrader are drawn; kinds that are not there count 0.
+        max_hr_side: longer HR photographs are area-reduced by 2 until they fit; 0 = never.
+        tones: share of samples whose channels are shuffled and whose contrast is lowered, HR and LR alike, so that few
+            photographs teach no colours; 0 = never.
+    """
+
+    shards: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    recipes: tuple[str, ...] = ()
+    online_degrader: str = ""
+    hr_dir: str = ""
+    reference_dirs: tuple[str, ...] = ()
+    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    max_hr_side: int = 3000
+    tones: float = 0.5
+
+
+class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Batches by number.
+
+    Args:
+        config: where pairs come from.
+        scale: HR side / LR side.
+        hr_crop: side of the HR crops, a multiple of ``scale``.
+        batch_size: samples.
+        seed: of every draw.
+
+    Attributes:
+        left_out: one sentence for each image or pair that is not used.
+
+    Raises:
+        ValueError: nothing to learn from, or sizes that do not fit.
+    """
+
+    def __init__(self, config: PairConfig, *, scale: int, hr_crop: int, batch_size: int, seed: int) -> None:
+        if hr_crop % scale:
+            raise ValueError(
+                f"hr_crop {hr_crop} is not a multiple of the scale, {scale}; use {hr_crop // scale * scale}"
+            )
+        made = bool(config.recipes) or bool(config.online_degrader)
+        if not (config.shards or config.pairs or made):
+            raise ValueError("nothing to learn from; give shards, pairs, a recipe or an online degrader")
+        if config.reference_dirs and not config.online_degrader:
+            raise ValueError("reference photographs tell a degrader its look; give an --online-degrader")
+        if made and not config.hr_dir:
+            raise ValueError("recipes and an online degrader need HR photographs; give a folder of them (--hr-dir)")
+        self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
+        self.left_out: list[str] = []
+        self.shards = [pair for shards in config.shards for pair in shard_pairs(shards)]
+        self.pairs, unusable = aligned_pairs(config.pairs, scale=scale, min_side=hr_crop // scale)
+        self.left_out += unusable
+        self.recipes = [Recipe.load(name) for name in config.recipes]
+        self.hr = hr_crops(config.hr_dir, hr_crop, config.max_hr_side, self.left_out) if made else None
+        if self.hr is not None and not self.hr:
+            raise ValueError(f"no HR photograph of {config.hr_dir} has sides of {hr_crop} px; use larger ones")
+        counts = (len(self.shards), len(self.pairs), len(self.recipes), bool(config.online_degrader))
+        self.kind_weights = [weight * bool(count) for weight, count in zip(config.weights, counts, strict=True)]
+        if not sum(self.kind_weights):
+            reason = self.left_out[0] if self.left_out else f"the weights {config.weights} leave nothing to draw"
+            raise ValueError(f"no pair is usable; the first reason: {reason}")
+        self._shard_pair = ReadCache(self._read_shard_pair)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """One batch.
+
+        Returns:
+            hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1]; online (B,) bool, where
+            lr is yet to be made (`make_online`) and now zero; seed (B,) int64, of that.
+        """
+        rng = random.Random(f"{self.seed}/pairs/{number}")
+        hr, lr, online, seeds = [], [], [], []
+        for _ in range(self.batch_size):
+            kind = rng.choices(KINDS, self.kind_weights)[0]
+            one_hr, one_lr = self._draw(rng, kind)
+            hr.append(one_hr)
+            lr.append(one_lr)
+            online.append(kind == "online")
+            seeds.append(rng.getrandbits(62))
+        return {
+            "hr": torch.cat(hr),
+            "lr": torch.cat(lr),
+            "online": torch.tensor(online),
+            "seed": torch.tensor(seeds, dtype=torch.int64),
+        }
+
+    def _draw(self, rng: random.Random, kind: str) -> tuple[Tensor, Tensor]:
+        if kind == "shards":
+            return self._cut(rng, *self._usable_shard_pair(rng))
+        if kind == "pairs":
+            return self._cut(rng, *rng.choice(self.pairs))
+        assert self.hr is not None
+        hr = self._toned(rng, self.hr.draw(rng, self.hr_crop))[0]
+        if kind == "online":
+            return hr, hr.new_zeros(1, 3, self.hr_crop // self.scale, self.hr_crop // self.scale)
+        recipe = rng.choice(self.recipes)
+        with torch.no_grad():
+            return hr, Recipe.apply(hr, [recipe.draw(rng.getrandbits(62), self.scale)])
+
+    def _usable_shard_pair(self, rng: random.Random) -> tuple[Image, Image]:
+        """A pair that can be read and is large enough; a broken one is named and another drawn."""
+        for _ in range(TRIES):
+            try:
+                return self._shard_pair(rng.randrange(len(self.shards)))
+            except (ValueError, OSError) as err:
+                warnings.warn(f"not used: {err}", stacklevel=2)
+                reason = err
+        raise ValueError(f"{TRIES} pairs in a row of the shards cannot be used; the last: {reason}")
+
+    def _cut(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
+        """The same random crop of both images, turned and mirrored in one of eight ways."""
+        side = self.hr_crop // self.scale
+        top, left = corner(rng, lr, side, GRID if min(lr.shape[:2]) >= side + GRID else 1)
+        parts = [
+            to_tensor(crop(hr, top * self.scale, left * self.scale, self.hr_crop)),
+            to_tensor(crop(lr, top, left, side)),
+        ]
+        flips, transposed = [axis for axis in (2, 3) if rng.random() < 0.5], rng.random() < 0.5
+        parts = [part.flip(flips) for part in parts]
+        hr_part, lr_part = self._toned(rng, *(part.transpose(2, 3) if transposed else part for part in parts))
+        return hr_part, lr_part
+
+    def _toned(self, rng: random.Random, *parts: Tensor) -> list[Tensor]:
+        """Images of one scene with the same other colours, or as they are."""
+        if rng.random() >= self.config.tones:
+            return [part.contiguous() for part in parts]
+        order, gain = rng.sample(range(3), 3), rng.uniform(0.6, 1)
+        offset = rng.uniform(0, 1 - gain)
+        return [part[:, order] * gain + offset for part in parts]
+
+    def _read_shard_pair(self, index: int) -> tuple[Image, Image]:
+        hr_source, lr_source = self.shards[index]
+        hr, lr = read_image(hr_source.read()), read_image(lr_source.read())
+        if (hr.shape[0], hr.shape[1]) != (lr.shape[0] * self.scale, lr.shape[1] * self.scale):
+            raise ValueError(f"{hr_source.name}: HR {hr.shape[:2]} is not {self.scale} x LR {lr.shape[:2]}")
+        if min(hr.shape[:2]) < self.hr_crop:
+            raise ValueError(f"{hr_source.name}: {hr.shape[1]}x{hr.shape[0]} is smaller than the crop, {self.hr_crop}")
+        return hr, lr
+
+
+def shard_pairs(shards: str) -> list[tuple[Source, Source]]:
+    """Where the pairs of local tars lie: HR and LR of every sample, without reading an image.
+
+    Raises:
+        ValueError: a sample lacks one of the two, or there is none.
+    """
+    pairs = []
+    for tar in shard_paths(shards):
+        samples: dict[str, dict[str, Source]] = {}
+        for member in tar_members(tar):
+            key, role, extension = split_member(member.name)
+            if f".{extension}" in IMAGE_SUFFIXES and role in HR_ROLES | LR_ROLES:
+                side = "hr" if role in HR_ROLES else "lr"
+                source = Source(f"{tar}/{member.name}", member.size, tar, member.offset)
+                samples.setdefault(key, {})[side] = source
+        for key, sample in samples.items():
+            if len(sample) < 2:
+                raise ValueError(f"{key} in {tar} has only its {next(iter(sample))} image; make the shard again")
+            pairs.append((sample["hr"], sample["lr"]))
+    if not pairs:
+        raise ValueError(f"{shards} holds no pairs; its members should be called KEY.hr.png and KEY.lr.png")
+    return pairs
