@@ -14,7 +14,7 @@ where it stopped. It prints table.md, which it writes.
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ from degrade.files.store import write_atomic
 from degrade.images.tensors import to_tensor
 from degrade.mix import fingerprint
 from degrade.realism.stop_signal import StopSignal
+from degrade.training.config_file import with_settings
 from upsample.model import ResidualShiftUpsampler
 from upsample.training.config import UpsampleTrainConfig
 
@@ -142,14 +143,16 @@ def row_config(
     real = tuple(str(some_of(folder, part.real, out / "lists")) for folder in world.real_lr) if part.real else ()
     learns = part.degrader == "learns"
     config = colearned_config(start, recipe_pairs, world, degrader, steps=STEPS, seed=seed)
-    return replace(
+    return with_settings(
         config,
-        data=replace(config.data, reference_dirs=real),
-        real_lr=real if learns else (),
-        train_degrader=learns,
-        cycle=config.cycle if part.cycle else 0.0,
-        cycle_score="l1" if part.cycle == "l1" else "energy",
-        adversarial_hr=0.001 if part.hr_critic else 0.0,
+        {
+            "data.reference_dirs": real,
+            "real_lr": real if learns else (),
+            "degrader.train": learns,
+            "cycle.weight": config.cycle.weight if part.cycle else 0.0,
+            "cycle.score": "l1" if part.cycle == "l1" else "energy",
+            "loss.adversarial_hr": 0.001 if part.hr_critic else 0.0,
+        },
     )
 
 

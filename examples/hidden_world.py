@@ -15,7 +15,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,10 @@ from degrade.images.tensors import to_image, to_tensor
 from degrade.realism.report import RealismConfig, evaluate
 from degrade.recipes.recipe import Recipe
 from degrade.training.config import PRESETS
+from degrade.training.config_file import with_settings
 from degrade.training.data import DataConfig
-from degrade.training.loop import train
+from degrade.training.loop import RunOptions
+from degrade.training.run import train
 
 WORLD = Path(__file__).parent / "hidden_world.yaml"
 SCALE = 4
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hr-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--degrader", default="tiny-x4", help="what to fit")
-    parser.add_argument("--steps", type=int, default=PRESETS["fit"].steps)
+    parser.add_argument("--steps", type=int, default=PRESETS["fit"].schedule.steps)
     parser.add_argument("--crops", type=int, default=120)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
@@ -89,8 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         recipes=start.data.recipes,
         weights=start.data.weights,
     )
-    config = replace(start, data=data, start_from=given.degrader, steps=given.steps, seed=given.seed)
-    summary = train(config, given.out / "fit", resume=True, mixed_precision=given.mixed_precision)
+    schedule = {"schedule.steps": given.steps, "schedule.seed": given.seed}
+    config = with_settings(start, {"data": data, "start_from": given.degrader, **schedule})
+    options = RunOptions(device="cpu", resume="latest", mixed_precision=given.mixed_precision)
+    summary = train(config, given.out / "fit", options)
     truth = world / "truth"
     report = evaluate(
         RealismConfig(

@@ -20,8 +20,10 @@ import severity
 from degrade.files.store import write_atomic
 from degrade.images.codec import encode_image, read_image
 from degrade.training.config import PRESETS
+from degrade.training.config_file import with_settings
 from degrade.training.data import DataConfig
-from degrade.training.loop import train
+from degrade.training.loop import RunOptions
+from degrade.training.run import train
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 AFTER_RESIZE = "examples/recipes/after-resize.yaml"  # so run this where README lies
@@ -56,11 +58,19 @@ def train_degraders(data: Path, out: Path, mixed_precision: str) -> tuple[str, s
     real = replace(recipes, pairs=(pairs,), lr_dirs=(str(web / "realset80"), str(web / "rni15")))
     first, second = out / "degrader-synthetic", out / "degrader-real"
     legs = {
-        first: replace(tiny, data=recipes, steps=2_000),
-        second: replace(tiny, data=real, steps=2_500, learning_rate=4e-4, start_from=str(first / "degrader")),
+        first: with_settings(tiny, {"data": recipes, "schedule.steps": 2_000}),
+        second: with_settings(
+            tiny,
+            {
+                "data": real,
+                "schedule.steps": 2_500,
+                "schedule.learning_rate": 4e-4,
+                "start_from": str(first / "degrader"),
+            },
+        ),
     }
     for folder, config in legs.items():
-        train(config, folder, resume=True, mixed_precision=mixed_precision)
+        train(config, folder, RunOptions(device="cpu", resume="latest", mixed_precision=mixed_precision))
     return str(first / "degrader"), str(second / "degrader")
 
 

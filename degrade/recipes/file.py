@@ -2,24 +2,19 @@
 
 import difflib
 import re
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from degrade.errors import shown
+from degrade.files.mappings import read_mapping
 from degrade.recipes.groups import Step
 from degrade.recipes.real_esrgan import RealEsrganOptions, import_real_esrgan_options, is_real_esrgan_options
 
-MAX_BYTES = 1 << 18  # of a file: PyYAML takes a second for as much
 MAX_VALUES = 10_000  # of a recipe, what aliases share counted each time: ten lines can say a billion steps
 MAX_DEPTH = 100
-
-# TOML's, and what PyYAML's constructors stumble over: `!!int ""`, `!!bool x`, `!!timestamp x`, a thousand brackets
-_PARSER_ERRORS = (yaml.YAMLError, ValueError, IndexError, KeyError, AttributeError, TypeError, RecursionError)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -40,7 +35,7 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file cannot be read or parsed, in one sentence.
     """
-    data = {"name": path.stem} | _parse(path)
+    data = {"name": path.stem} | read_mapping(path)
     if not is_real_esrgan_options(data):
         return data
     try:
@@ -68,51 +63,6 @@ def validated(model: type[Model], data: Mapping[str, Any], source: str = "recipe
         return model.model_validate(data)
     except ValidationError as error:
         raise ValueError(f"{source}: {_sentence(error, model)}") from None
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    readers: dict[str, Callable[[str], Any]] = {".yaml": _read_yaml, ".yml": _read_yaml, ".toml": tomllib.loads}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise ValueError(f"{path} is not a recipe file; use .yaml, .yml or .toml")
-    content = _read(path)
-    try:
-        data = reader(content.decode().replace("\r\n", "\n"))
-    except _PARSER_ERRORS as error:
-        reason = re.sub(r"\s+", " ", str(error))
-        raise ValueError(f"{path} is not valid {path.suffix[1:].upper()}: {shown(reason)}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path} holds no mapping; start it with 'steps:' and a list of operations")
-    return data
-
-
-def _read(path: Path) -> bytes:
-    if path.exists() and not path.is_file():  # a fifo or a device might never end
-        raise ValueError(f"{path} cannot be read (not a file); check the path of the recipe")
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); check the path of the recipe") from None
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} has more than the {MAX_BYTES} bytes that a recipe may have; check the path")
-    return content
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without merge keys, with which nested aliases grow tenfold at every level while they are parsed."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse ``<<``."""
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(
-                    None, None, "merge keys (<<) are not supported; write the keys out", key.start_mark
-                )
-
-
-def _read_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
 
 
 def _check_extent(data: Any) -> None:

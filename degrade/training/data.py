@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from degrade.degrader import MIN_REFERENCE_SIDE
 from degrade.files.sources import list_sources
 from degrade.images.codec import read_image
 from degrade.images.crops import HrCrops, ReadCache, hr_crops, image_sizes, large_enough
@@ -50,8 +51,8 @@ class DataConfig:
 
 
 def fitting_crop(hr_crop: int, scale: int) -> int:
-    """Return the largest side of HR crops, at most ``hr_crop``, whose LR crops are multiples of 8 pixels."""
-    return max(1, hr_crop // (STRIDE * scale)) * STRIDE * scale
+    """Return the largest side of HR crops up to ``hr_crop`` whose LR crops are multiples of 8 pixels, at least 16."""
+    return max(MIN_REFERENCE_SIDE // STRIDE, hr_crop // (STRIDE * scale)) * STRIDE * scale
 
 
 class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -76,6 +77,11 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             raise ValueError(
                 f"hr_crop {hr_crop} is not a multiple of {STRIDE * scale} (8 LR pixels at scale {scale}); "
                 f"use {fitting_crop(hr_crop, scale)}"
+            )
+        if hr_crop // scale < MIN_REFERENCE_SIDE:
+            raise ValueError(
+                f"hr_crop {hr_crop} gives LR crops of {hr_crop // scale} px, too small to tell their degradation; "
+                f"use {MIN_REFERENCE_SIDE * scale} or more"
             )
         if batch_size % 2:
             raise ValueError(f"batch_size {batch_size} is odd; samples come in twos that share a degradation")

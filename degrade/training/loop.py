@@ -1,147 +1,216 @@
-"""Train a degrader: the loop around `train_step`, its log, its checkpoints, and the bank of codes at the end."""
+"""The training loop of degraders and upsamplers: batches, precision, averages, logs, checkpoints, resume, processes.
 
+An update is a function of the settings, the weights and its number alone, so that a run that was killed and resumed has
+the numbers of an unbroken one.
+"""
+
+import math
 import time
-from copy import deepcopy
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from diffusers.training_utils import EMAModel
-from torch.utils.data import DataLoader
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from degrade.degrader import RealisticDegrader
-from degrade.training.config import DegraderTrainConfig
-from degrade.training.data import TrainingData
-from degrade.training.report import plot_curves, sample_sheet, write_card
-from degrade.training.state import RunLog, TrainState, open_run, saved_at
-from degrade.training.step import Models, Optimizers, train_step
+from degrade.training.checkpoints import Checkpoints
+from degrade.training.config import Schedule
+from degrade.training.log import RunLog, means
+from degrade.training.run_folder import open_run_folder
+from degrade.training.state import TrainState
+from degrade.training.step import Step
 
-BANK_CROPS_PER_IMAGE = 4
-BANK_CROP_LR = 64
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Batch = dict[str, Tensor]
 
 
-def train(
-    config: DegraderTrainConfig,
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is run; none of it changes what is trained.
+
+    Attributes:
+        device: "auto", "cpu" or "cuda"; each process takes a GPU of its own.
+        mixed_precision: "no" or "bf16"; ``accelerate launch`` can set it too.
+        resume: "" for a new run; "latest", or the path of a checkpoint of this run.
+        log_every: updates between lines of metrics.jsonl.
+        validate_every: updates between validations and pictures.
+        checkpoint_every: updates between checkpoints.
+        checkpoints_total_limit: checkpoints that are kept, the newest.
+        loaders: processes that make batches; the batches do not depend on their number.
+        command: written into the model card.
+        progress: show a bar.
+    """
+
+    device: str = "auto"
+    mixed_precision: str = "no"
+    resume: str = ""
+    log_every: int = 20
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    checkpoints_total_limit: int = 2
+    loaders: int = 1
+    command: str = ""
+    progress: bool = True
+
+
+class Training(Protocol):
+    """What the loop needs of a training: the degrader's and the upsampler's have it.
+
+    Attributes:
+        state: networks, optimizers, averages and tensors, for checkpoints.
+        left_out: one sentence for each image or pair that is not used.
+    """
+
+    state: TrainState
+    left_out: list[str]
+
+    def begin(self, out: Path) -> None:
+        """Prepare what needs the folder of the run and the weights that a checkpoint may have brought."""
+
+    def batches(self, numbers: range) -> Iterator[Any]:
+        """Yield the batches with these numbers, in order."""
+
+    def step(self, batch: Any, step: Step) -> dict[str, float]:
+        """Take one micro-batch, and update the weights when ``step.update`` says so; return the terms of the loss."""
+
+    def average(self) -> None:
+        """Update the moving averages of the weights."""
+
+    def validate(self, picture: Path) -> dict[str, float]:
+        """Score the averaged weights and write a picture."""
+
+    def save_weights(self, out: Path) -> None:
+        """Write the averaged weights."""
+
+
+def make_accelerator(options: RunOptions) -> Accelerator:
+    """Join the processes that ``torchrun`` or ``accelerate launch`` started; one process without them."""
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # others wait while one stores teacher's answers
+    return Accelerator(cpu=options.device == "cpu", kwargs_handlers=[patience])
+
+
+def make_autocast(options: RunOptions, accelerator: Accelerator) -> torch.autocast:
+    """Return the mixed precision of the network calls."""
+    bf16 = "bf16" in (options.mixed_precision, accelerator.mixed_precision)
+    return torch.autocast(accelerator.device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+def run_training(
+    training: Training,
+    config: "DataclassInstance",
+    schedule: Schedule,
     out: Path,
-    *,
-    device: str = "cpu",
-    mixed_precision: str = "no",
-    resume: bool = False,
-    log_every: int = 20,
-    sample_every: int = 500,
-    save_every: int = 500,
-    loaders: int = 1,
-    command: str = "",
-    progress: bool = True,
+    options: RunOptions,
+    accelerator: Accelerator,
 ) -> dict[str, Any]:
-    """Train to ``config.steps`` and leave the degrader in ``out/degrader``.
+    """Train to ``schedule.steps``, or resume and train the rest.
 
     Args:
-        config: the run.
-        out: folder of the run: train_config.json, metrics.jsonl, tensorboard events, curves.png, samples/, one state
-            file for resuming, and degrader/, which `RealisticDegrader.from_pretrained` loads.
-        device: where the networks run.
-        mixed_precision: "no" or "bf16".
-        resume: go on from the state in ``out`` (or start, when there is none yet).
-        log_every: steps between lines of metrics.jsonl.
-        sample_every: steps between contact sheets.
-        save_every: steps between states.
-        loaders: processes that make batches; the batches do not depend on it.
-        command: what to write into the model card.
-        progress: show a bar.
+        training: what is trained.
+        config: all settings, written into ``out``; a resumed run must have the same, but for the number of steps.
+        schedule: the schedule in ``config``.
+        out: folder of the run: train_config.yaml, metrics.jsonl, tensorboard events, samples/ and checkpoints/.
+        options: how to run it.
+        accelerator: knows the processes.
 
     Returns:
-        summary: steps, seconds, the last metrics, the folder of the degrader, and the images left out.
+        summary: process, steps, seconds, the last metrics, and what was left out. Only process 0 has metrics.
 
     Raises:
-        ValueError: ``out`` holds another run, or the data do not fit.
+        ValueError: ``out`` holds another run, or a checkpoint does not fit.
     """
-    data = TrainingData(
-        config.data, scale=config.scale, hr_crop=config.hr_crop, batch_size=config.batch_size, seed=config.seed
-    )
-    models = Models.build(config)
-    state_file = out / "state.safetensors"
-    open_run(config, out, resume=resume)  # last: what fails before leaves no folder
-    start, seconds_before = saved_at(state_file)
-    for module in models.parts().values():
-        module.to(device)
-    optimizers = Optimizers.build(models, config)
-    ema = EMAModel(models.degrader.parameters(), decay=config.ema_decay)
-    state = TrainState(models.parts(), vars(optimizers), {"degrader": ema})
-    if start:
-        state.load(state_file)
-    autocast = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed_precision == "bf16")
-    batches = DataLoader(
-        data, batch_size=None, sampler=range(start, config.steps), num_workers=loaders,
-        prefetch_factor=4 if loaders else None, worker_init_fn=one_thread_each,
-    )  # fmt: skip
-    log = RunLog(out, start)
+    checkpoints = Checkpoints(out / "checkpoints", training.state, accelerator, options.checkpoints_total_limit)
+    start, seconds_before = checkpoints.resume(options.resume)
+    main = accelerator.is_main_process
+    if main:
+        open_run_folder(config, out, done=start, resume=bool(options.resume))
+    accelerator.wait_for_everyone()
+    training.begin(out)
+    log = RunLog(out, start) if main else None
     began = time.monotonic() - seconds_before
+    take = _taker(training, schedule, options, accelerator, start)
     recent: list[dict[str, float]] = []
-    bar = tqdm(batches, initial=start, total=config.steps, unit="step", disable=None if progress else True)
-    for step, batch in enumerate(bar, start):
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        recent.append(train_step(models, optimizers, batch, config, step, generator, autocast))
-        if config.ema_decay:
-            ema.step(models.degrader.parameters())
-        done = step + 1
-        saving = done % save_every == 0 or done == config.steps
-        if done % log_every == 0 or saving:  # also at checkpoints: a resumed run could not write what is not logged
-            names = sorted({name for r in recent for name in r})
-            mean = {k: sum(r[k] for r in recent if k in r) / sum(k in r for r in recent) for k in names}
-            log.write({"step": done, "seconds": round(time.monotonic() - began, 1), **mean})
-            bar.set_postfix(loss=f"{mean['loss']:.3f}", spread=f"{mean['spread']:.3f}")
-            recent = []
-        if saving or done % sample_every == 0:
-            averaged = averaged_degrader(models.degrader, ema if config.ema_decay else None, data)
-            if done % sample_every == 0 or done == config.steps:
-                sample_sheet(averaged, data, out / "samples" / f"{done:06d}.png")
-            if saving:
-                averaged.save_pretrained(out / "degrader")
-                plot_curves(out / "metrics.jsonl", out / "curves.png")
-                state.save(state_file, done, time.monotonic() - began)
-    summary = {
-        "steps": config.steps,
+    hidden = None if options.progress and main else True
+    bar = tqdm(range(start, schedule.steps), initial=start, total=schedule.steps, unit="step", disable=hidden)
+    for number in bar:
+        recent += take(number)
+        training.average()
+        done, last = number + 1, number + 1 == schedule.steps
+        saving = last or done % options.checkpoint_every == 0
+        news: dict[str, float] = {}
+        if saving or done % options.log_every == 0:  # at checkpoints too: a resumed run cannot log what came before
+            news, recent = means(recent), []
+        if log is not None:
+            if last or done % options.validate_every == 0:
+                news |= training.validate(out / "samples" / f"{done:07d}.png")
+            if news:
+                log.write({"step": done, "seconds": round(time.monotonic() - began, 1), **news})
+                bar.set_postfix({k: f"{news[k]:.3f}" for k in ("loss", "psnr", "val_psnr_y") if k in news})
+        if saving:
+            if main:
+                training.save_weights(out)
+            checkpoints.save(done, time.monotonic() - began)
+    accelerator.wait_for_everyone()
+    return {
+        "process": accelerator.process_index,
+        "steps": schedule.steps,
         "seconds": round(time.monotonic() - began),
-        "degrader": str(out / "degrader"),
-        "metrics": log.last,
-        "left_out": data.left_out,
+        "metrics": log.last if log else {},
+        "left_out": list(dict.fromkeys(training.left_out)),
+        **(log.lowest("realism_w1") if log else {}),
     }
-    write_card(
-        out / "degrader",
-        asdict(config),
-        summary,
-        title="A realistic degrader",
-        what="`RealisticDegrader.from_pretrained(<this folder>)` makes LR images of HR images.",
-        tags="super-resolution, degradation",
-        command=command or "degrade.training.loop.train(config, out)",
+
+
+def _taker(
+    training: Training, schedule: Schedule, options: RunOptions, accelerator: Accelerator, start: int
+) -> Callable[[int], list[dict[str, float]]]:
+    """Return what takes all micro-batches of an update, and gives the terms of each."""
+    micro_batches = schedule.gradient_accumulation_steps
+    processes, rank = accelerator.num_processes, accelerator.process_index
+    # Batches count through updates, micro-batches and processes, so that no two of a run are alike.
+    numbers = range(start * micro_batches * processes + rank, schedule.steps * micro_batches * processes, processes)
+    batches = zip(numbers, training.batches(numbers), strict=False)
+    autocast = make_autocast(options, accelerator)
+
+    def take(number: int) -> list[dict[str, float]]:
+        terms = []
+        for micro in range(micro_batches):
+            batch_number, batch = next(batches)
+            generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + batch_number)
+            update = micro == micro_batches - 1
+            terms.append(training.step(batch, Step(number, generator, autocast, update)))
+        if not math.isfinite(loss := sum(each["loss"] for each in terms)):
+            raise ValueError(
+                f"the loss is {loss} at step {number + 1}, so the weights are lost; start again with a lower "
+                "--learning-rate, in another --out"
+            )
+        return terms
+
+    return take
+
+
+def load_batches(data: Dataset[Batch], numbers: Iterable[int], loaders: int) -> Iterator[Batch]:
+    """Yield the batches of a data set with these numbers, made in ``loaders`` processes."""
+    return iter(
+        DataLoader(
+            data,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=loaders,
+            prefetch_factor=4 if loaders else None,
+            worker_init_fn=_one_thread,
+        )
     )
-    return summary
 
 
-def averaged_degrader(trained: RealisticDegrader, ema: EMAModel | None, data: TrainingData) -> RealisticDegrader:
-    """Copy a degrader with its averaged weights, and give it a bank of codes.
-
-    Args:
-        trained: the degrader that learns.
-        ema: its moving average; None = the weights as they are.
-        data: the bank holds codes of its real LR images, or else of LR images made by its recipes.
-    """
-    degrader = deepcopy(trained)
-    if ema is not None:
-        ema.copy_to(degrader.parameters())
-    crops = data.real_lr_crops(BANK_CROPS_PER_IMAGE, BANK_CROP_LR)
-    if not crops:
-        crops = [data[-1 - i]["lr"] for i in range(64)]  # steps that training never reaches
-    with torch.inference_mode():
-        codes = [degrader.encode(part.to(degrader.device)) for part in crops]
-    degrader.set_bank(torch.cat(codes))
-    return degrader.eval()
-
-
-def one_thread_each(_: int) -> None:
-    """For the loaders: the cores are the training's."""
+def _one_thread(_: int) -> None:
+    """Leave the cores to the training."""
     torch.set_num_threads(1)

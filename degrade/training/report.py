@@ -101,7 +101,7 @@ def write_card(
 
     Args:
         folder: of the weights.
-        config: settings of the run, with ``seed`` and ``data``.
+        config: settings of the run.
         summary: with ``steps``, ``seconds``, ``metrics`` and ``left_out``.
         title: heading.
         what: a sentence on how to load the weights and what they do.
@@ -119,7 +119,7 @@ tags: [{tags}]
 
 {what}
 
-Trained for {summary["steps"]} steps in {summary["seconds"]} s, seed {config["seed"]}, with
+Trained for {summary["steps"]} steps in {summary["seconds"]} s, seed {config["schedule"]["seed"]}, with
 
     {command}
 

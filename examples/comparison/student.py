@@ -6,19 +6,19 @@ from pathlib import Path
 import torch
 
 from comparison.worlds import World
-from degrade.training.config import DegraderTrainConfig
+from degrade.training.config_file import with_settings
+from degrade.training.loop import RunOptions
 from upsample.model import ResidualShiftUpsampler
 from upsample.training.config import UpsampleTrainConfig, preset
 from upsample.training.data import PairConfig
-from upsample.training.loop import train
-from upsample.training.run import RunOptions
+from upsample.training.run import train
 
 BASE_STEPS = 2_400
 FINISHED = "finished"  # a file that says that a run is
 
 # What all runs share: the truth, the perceptual term, no teacher and no discriminator of HR, so that arms differ in
 # their pairs alone.
-PLAIN = replace(preset("tiny", "colearn"), distill=0.0, adversarial_hr=0.0, cycle=0.0)
+PLAIN = with_settings(preset("tiny", "colearn"), {"loss.distill": 0.0, "loss.adversarial_hr": 0.0, "cycle.weight": 0.0})
 
 
 def base_student(world: World, out: Path, mixed_precision: str) -> str:
@@ -30,19 +30,16 @@ def base_student(world: World, out: Path, mixed_precision: str) -> str:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             ResidualShiftUpsampler().save_pretrained(untrained)
-    config = replace(
-        PLAIN,
-        data=PairConfig(recipes=("bicubic",), hr_dir=str(world.hr_dir)),
-        start_from=str(untrained),
-        steps=BASE_STEPS,
-        learning_rate=5e-4,
-    )
+    data = PairConfig(recipes=("bicubic",), hr_dir=str(world.hr_dir))
+    schedule = {"schedule.steps": BASE_STEPS, "schedule.learning_rate": 5e-4}
+    config = with_settings(PLAIN, {"data": data, "start_from": str(untrained), **schedule})
     return train_run(config, base, mixed_precision)
 
 
 def arm_config(base: str, data: PairConfig, *, steps: int, seed: int) -> UpsampleTrainConfig:
-    """A student that goes on from ``base`` with the pairs of an arm."""
-    return replace(PLAIN, data=data, start_from=base, steps=steps, seed=seed)
+    """Configure a student that starts from ``base`` and learns from the pairs of an arm."""
+    schedule = {"schedule.steps": steps, "schedule.seed": seed}
+    return with_settings(PLAIN, {"data": data, "start_from": base, **schedule})
 
 
 def colearned_config(
@@ -57,16 +54,14 @@ def colearned_config(
         stored, online_degrader=degrader, hr_dir=str(world.hr_dir), recipes=("real-esrgan-light",),
         reference_dirs=tuple(map(str, world.real_lr)), weights=(0.5, 0.0, 0.0, 0.5),
     )  # fmt: skip
-    return replace(
-        PLAIN, data=data, start_from=base, steps=steps, seed=seed, cycle=0.5, real_lr=tuple(map(str, world.real_lr)),
-        degrader=DegraderTrainConfig(batch_size=8, learning_rate=1e-4),
-    )  # fmt: skip
+    learning = {"cycle.weight": 0.5, "real_lr": tuple(map(str, world.real_lr))}
+    return with_settings(arm_config(base, data, steps=steps, seed=seed), learning)
 
 
 def train_run(config: UpsampleTrainConfig, out: Path, mixed_precision: str) -> str:
     """Train, or go on with what was stopped; the folder of the student."""
     options = RunOptions(
-        mixed_precision=mixed_precision, resume="latest", validate_every=config.steps, checkpoint_every=200,
+        mixed_precision=mixed_precision, resume="latest", validate_every=config.schedule.steps, checkpoint_every=200,
         checkpoints_total_limit=1, loaders=0, progress=False,
     )  # fmt: skip
     weights = str(train(config, out, options)["weights"])

@@ -96,7 +96,7 @@ MISTAKES = {
     "synth -i IN -o OUT --degrader ./nowhere": "no degrader",
     "synth -i IN -o OUT --preset real-esgran": "did you mean 'real-esrgan'?",
     "synth -i IN -o OUT --preset bicubic --recipe FILE": "give one of them",
-    "synth -i IN -o OUT --recipe FILE": "is not a recipe file",
+    "synth -i IN -o OUT --recipe FILE": "is no settings file",
     "synth -i IN -o OUT --degrader none --preset bicubic --reference-dir IN": "has no codes",
     "synth -i IN -o OUT --overwrite --extend": "contradict each other",
     "synth -i IN -o OUT --degrader none --preset bicubic --crop-size 250": "use 248 or 252",
@@ -217,8 +217,8 @@ def test_the_default_command_loads_the_shipped_weights(photo_folder, tmp_path):
 def test_fitting_to_a_folder_takes_the_schedule_for_it_and_says_where_hr_comes_from(photo_folder, tmp_path) -> None:
     arguments = ["train", "--lr-dir", str(photo_folder), "--from", "tiny-x4", "--out", str(tmp_path / "o"), "--dry-run"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    config = json.loads(result.stdout)
-    assert config["steps"] == 2000 and config["start_from"] == "tiny-x4"
+    config = yaml.safe_load(result.stdout)
+    assert config["schedule"]["steps"] == 2000 and config["start_from"] == "tiny-x4"
     assert config["data"]["weights"] == [0.5, 0.25, 0.5]
     assert config["data"]["recipes"] == ["real-esrgan", "bsrgan"]
     assert "no --hr-dir: the images of --lr-dir" in result.stderr and "are added to teach it" in result.stderr

@@ -23,9 +23,10 @@ DEGRADER_RUNS = {
     "all data": [
         "--hr-dir", "photos", "--recipe", "real-esrgan", "--pairs", "hr", "lr", "--lr-dir", "lr", "--weights", "1", "1",
         "1", "--max-hr-side", "350", "--preset", "ci", "--batch-size", "4", "--learning-rate", "1e-3", "--log-every",
-        "1", "--sample-every", "2", "--save-every", "1", "--hr-crop", "96",
+        "1", "--validation-steps", "2", "--checkpointing-steps", "1", "--checkpoints-total-limit", "1", "--ema-decay",
+        "0.5", "--gradient-accumulation-steps", "2", "--hr-crop", "96",
     ],
-    "fit": ["--from", "degrader", "--lr-dir", "lr", "--hr-dir", "photos", "--batch-size", "2", "--save-every", "9"],
+    "fit": ["--from", "degrader", "--lr-dir", "lr", "--hr-dir", "photos", "--batch-size", "2"],
 }  # fmt: skip
 UPSAMPLER_DATA = [
     "--hr-dir", "photos", "--recipe", "bicubic", "--online-degrader", "degrader", "--pairs", "hr", "lr", "--shards",
@@ -51,7 +52,15 @@ UPSAMPLER_RUNS = {
     ],
     "colearn, degrader frozen": ["--stage", "colearn", *UPSAMPLER_DATA, *DISTILLED, "--freeze-degrader"],
 }  # fmt: skip
-WHERE_ELSE = {"out", "scale", "steps", "resume", "dry_run", "help"}  # each run has them, or they train nothing
+WHERE_ELSE = {
+    "out",
+    "config_file",
+    "scale",
+    "schedule__steps",
+    "run__resume",
+    "dry_run",
+    "help",
+}  # each run has them, or they train nothing
 
 
 @pytest.fixture(scope="module")

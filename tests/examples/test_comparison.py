@@ -62,10 +62,12 @@ def plain_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_students(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny students that are trained for two steps."""
     from comparison import student
+    from degrade.training.config_file import with_settings
     from upsample.training.config import preset
 
-    off = dict.fromkeys(("distill", "inverse", "adversarial_hr", "cycle"), 0.0)
-    plain = replace(preset("ci", "colearn"), hr_crop=CROP, batch_size=2, perceptual=0.1, **off)
+    off = dict.fromkeys(("loss.distill", "loss.inverse", "loss.adversarial_hr", "cycle.weight"), 0.0)
+    small = {"schedule.hr_crop": CROP, "schedule.batch_size": 2, "loss.perceptual": 0.1}
+    plain = with_settings(preset("ci", "colearn"), {**small, **off})
     tiny = partial(student.ResidualShiftUpsampler, widths=(8, 8, 8), blocks=1, embedding_dim=8)
     for name, value in {"PLAIN": plain, "BASE_STEPS": 2, "ResidualShiftUpsampler": tiny}.items():
         monkeypatch.setattr(student, name, value)
@@ -407,15 +409,15 @@ def test_students_of_all_arms_are_trained_alike_and_the_co_learned_one_differs_i
     beside = colearned_config("base", stored, world, "tiny-x4", steps=7, seed=3)
     for config in (plain, truth, beside):
         config.check()
-        assert (config.start_from, config.steps, config.seed, config.teacher) == ("base", 7, 3, "")
+        assert (config.start_from, config.schedule.steps, config.schedule.seed, config.teacher) == ("base", 7, 3, "")
     assert replace(truth, data=stored) == plain
     differing = {name for name, value in asdict(beside).items() if value != asdict(plain)[name]}
-    assert {"data", "cycle", "real_lr"} <= differing <= {"data", "cycle", "real_lr", "degrader"}
+    assert differing == {"data", "cycle", "real_lr"}
     assert beside.data.shards == stored.shards and beside.data.online_degrader == "tiny-x4"
     shards, pairs, recipes, online = beside.data.weights
     assert shards == online > 0 == pairs == recipes  # half and half
     assert beside.real_lr == beside.data.reference_dirs == tuple(map(str, world.real_lr))
-    assert plain.cycle == plain.adversarial_hr == beside.adversarial_hr == 0 < beside.cycle
+    assert plain.cycle.weight == plain.loss.adversarial_hr == beside.loss.adversarial_hr == 0 < beside.cycle.weight
 
 
 # The ablation
@@ -428,6 +430,7 @@ def test_every_row_of_the_ablation_differs_in_what_its_part_says_and_in_nothing_
     from comparison.arms import pairs_of
     from comparison.student import arm_config, colearned_config
     from comparison.worlds import camera_world
+    from degrade.training.config_file import with_settings
 
     world = camera_world(data)
     stored = pairs_of(world, ablation.RECIPE, tmp_path / "shards")
@@ -444,23 +447,23 @@ def test_every_row_of_the_ablation_differs_in_what_its_part_says_and_in_nothing_
             str(tmp_path / "out" / "lists" / f"{name}-{percent}.txt")
             for name in ("train-lr", "real_lr-realset80", "real_lr-rni15")
         )
-        return {"real_lr": lists, "data": replace(full.data, reference_dirs=lists)}
+        return {"real_lr": lists, "data.reference_dirs": lists}
 
-    frozen = {"train_degrader": False, "real_lr": ()}
-    synthetic = {"real_lr": (), "data": replace(full.data, reference_dirs=())}
+    frozen = {"degrader.train": False, "real_lr": ()}
+    synthetic = {"real_lr": (), "data.reference_dirs": ()}
     expected: dict[str, dict[str, Any]] = {
         "frozen": frozen,
-        "frozen-l1": {**frozen, "cycle_score": "l1"},
-        "l1": {"cycle_score": "l1"},
+        "frozen-l1": {**frozen, "cycle.score": "l1"},
+        "l1": {"cycle.score": "l1"},
         "synthetic": synthetic,
-        "synthetic-l1": {**synthetic, "cycle_score": "l1"},
-        "no-cycle": {"cycle": 0.0},
-        "hr-critic": {"adversarial_hr": 0.001},
+        "synthetic-l1": {**synthetic, "cycle.score": "l1"},
+        "no-cycle": {"cycle.weight": 0.0},
+        "hr-critic": {"loss.adversarial_hr": 0.001},
         "real-10": fewer(10),
         "real-50": fewer(50),
     }
-    assert full.cycle_score == "energy" and full.train_degrader and full.adversarial_hr == 0 < full.cycle
-    assert configs == {name: replace(full, **change) for name, change in expected.items()}
+    assert full.cycle.score == "energy" and full.degrader.train and full.loss.adversarial_hr == 0 < full.cycle.weight
+    assert configs == {name: with_settings(full, change) for name, change in expected.items()}
     for config in configs.values():
         config.check()
     # 3, 20 and 3 photographs

@@ -1,11 +1,16 @@
-"""UpsampleTrainConfig: everything that decides a training run of an upsampler, and the presets."""
+"""Configure the training of an upsampler: everything that decides a run, and the presets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+from degrade.files.mappings import read_mapping
 from degrade.training.config import PRESETS as DEGRADER_PRESETS
-from degrade.training.config import DegraderTrainConfig
+from degrade.training.config import Count, CriticConfig, DegraderLoss, Ramp, Rate, Schedule, Share, Weight, fit_crop
+from degrade.training.config_file import resolve
 from upsample.training.data import PairConfig
 
 Stage = Literal["teacher", "student", "colearn"]
@@ -34,139 +39,199 @@ PAPER_AUTOENCODER: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpsampleTrainConfig:
-    """Everything that decides a run; written beside the weights as train_config.json.
+class UpsamplerSize:
+    """The networks and the chain of a new upsampler."""
 
-    A weight of 0 switches its term, and with it its arrow in the paper's figure, off.
+    widths: tuple[Count, Count, Count] = (64, 96, 160)  # channels of the U-Net at its three sizes
+    blocks: Count = 2  # residual blocks at each size
+    embedding_dim: Count = 128
+    num_train_timesteps: Count = 15  # T, steps of the teacher's chain
+    kappa: Rate = 1.0  # noise of the chain, in units of the latents: 1 for pixels, 2 for an autoencoder's
+    min_noise_level: Rate = 0.04  # noise of the first step: 0.04 for T = 15, 0.2 for T = 4
+    autoencoder: Mapping[str, Any] | None = None  # arguments of a diffusers autoencoder; None = pixel-unshuffle
+    unet2d: Mapping[str, Any] | None = None  # arguments of a diffusers UNet2DModel; None = our own U-Net
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentLoss:
+    """The weights of the student's loss; 0 switches a term off, and its arrow in the paper's figure.
+
+    Latents have the range of images, [-1, 1], when they are unshuffled pixels. The teacher uses ``perceptual`` alone.
     """
 
+    distill: Weight = 1.0  # squared distance to the teacher's answer; 0 = no teacher needed
+    # In pixels the teacher's answer hardly tells the noise it came from, so the inverse can only be guessed: at its
+    # weight for latents its error, which is that of the noise, would drown the other terms.
+    inverse: Weight = 0.5  # squared error of x_T, predicted from the teacher's answer (SinSR); 0 = no inverse
+    inverse_until: Share = 1.0  # share of the updates with the inverse; it dominates early and helps little later
+    gt: Weight = 1.0  # squared error of x0 on given pairs, from the inverse's x_T as in SinSR, else from a drawn one
+    perceptual: Weight = 0.5  # mean absolute error of pixels and gradients at three octaves; 0 = pixels alone
+    pair: Weight = 1.0  # squared error of x0 on pairs that the degrader makes; 0 = they teach the degrader alone
+    adversarial_hr: Weight = 0.0  # hinge of D_H on the student's pixels; 0 = no D_H
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleConfig:
+    """The cycle LR -> SR -> LR of co-learning."""
+
+    weight: Weight = 0.0  # of its score, in mean absolute pixel differences of LR in [-1, 1]; 0 = no cycle
+    score: Literal["energy", "l1"] = "energy"  # l1 takes the noise out of the degrader; kept for the ablation
+    gradient: Weight = 0.2  # factor on the cycle's gradient that reaches the student; 0 = it teaches the degrader alone
+    guard_noise: Weight = 0.05  # noise on the SR before it is degraded, in [-1, 1]: nothing finer can hide in it
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegraderLearning:
+    """How the degrader learns beside the student in co-learning."""
+
+    train: bool = True  # False: it stays as it was
+    batch_size: Count = 8  # even: two samples share a degradation
+    learning_rate: Rate = 1e-4  # follows the student's schedule
+    weights: tuple[Weight, Weight, Weight] = (0.5, 0.25, 0.25)  # how often recipes, pairs and real LR are drawn
+    loss: DegraderLoss = field(default_factory=DegraderLoss)
+    critic: CriticConfig = field(default_factory=CriticConfig)  # D_L
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsampleTrainConfig:
+    """Everything that decides what a run trains; written into the run as train_config.yaml."""
+
     stage: Stage = "teacher"
+    scale: Annotated[int, Field(ge=2, le=4)] = 4  # HR side / LR side
+    teacher: str = ""  # shipped name, folder or hub id; for student and colearn
+    start_from: str = ""  # upsampler to start from; "" = a new one, or a copy of the teacher
+    first_stage: str = ""  # folder or hub id of a diffusers autoencoder with weights; "" = what `size.autoencoder` says
     data: PairConfig = field(default_factory=PairConfig)
     real_lr: tuple[str, ...] = ()  # folders of real LR photographs for D_L; colearn
-    teacher: str = ""  # shipped name, folder or hub id; student and colearn
-    start_from: str = ""  # upsampler to go on from; "" = a new one, or a copy of the teacher
-    first_stage: str = ""  # folder or hub id of a diffusers autoencoder with weights; "" = what `autoencoder` says
-    scale: int = 4
-    hr_crop: int = 128
-    batch_size: int = 16
-    gradient_accumulation_steps: int = 1
-    steps: int = 10_000
-    learning_rate: float = 5e-4  # of the upsampler, after warm-up; falls to a tenth along a cosine
-    warmup_steps: int = 200
-    ema_decay: float = 0.999  # per step; 0 = no averaging
-    grad_clip: float = 1.0  # norm; 0 = none
-    seed: int = 0
-    # network, when it is new
-    widths: tuple[int, int, int] = (64, 96, 160)
-    blocks: int = 2
-    embedding_dim: int = 128
-    num_train_timesteps: int = 15
-    kappa: float = 1.0
-    min_noise_level: float = 0.04
-    autoencoder: Mapping[str, Any] | None = None
-    unet2d: Mapping[str, Any] | None = None
-    # distillation
-    teacher_steps: int = 4  # network calls behind one target
-    stored_targets: int = 0  # pairs whose targets are made once, before training; 0 = anew at every step
-    distill: float = 1.0
-    inverse: float = 0.5
-    inverse_until: float = 1.0  # share of the steps; it dominates early and helps little later
-    gt: float = 1.0  # from the inverse's x_T, as SinSR; once the inverse is off, from a drawn one
-    perceptual: float = 0.5
-    # co-learning: each of these is an arrow
-    adversarial_hr: float = 0.0  # D_H on the student's pixels
-    pair: float = 1.0  # the student on pairs of the degrader
-    cycle: float = 0.0  # LR -> SR -> LR
-    cycle_score: Literal["energy", "l1"] = "energy"
-    cycle_gradient: float = 0.2  # of the cycle, that reaches the student
-    guard_noise: float = 0.05  # on the SR before it is degraded, in [-1, 1]: nothing finer can be hidden in it
-    train_degrader: bool = True  # False: it stays as it was
-    # Its batch size, rate, weights and D_L count; the schedule, seed and sizes of the run are those of this class.
-    degrader: DegraderTrainConfig = field(default_factory=DegraderTrainConfig)
-    critic_width: int = 24  # of D_H
-    critic_learning_rate: float = 4e-4
-    critic_start: float = 0.0  # share of the steps before critics and cycle begin
-    critic_ramp: float = 0.1
-    penalty: float = 0.002  # R1 of D_H, every `penalty_every` steps
-    penalty_every: int = 16
-    pool_batches: int = 10  # pairs of earlier degraders that are kept, in batches; 0 = none
-
-    def ramp(self, step: int) -> float:
-        """How much critics and cycle count: 0 before ``critic_start``, then rising to 1."""
-        return min(1.0, max(0.0, (step / self.steps - self.critic_start) / self.critic_ramp))
+    schedule: Schedule = field(default_factory=Schedule)
+    size: UpsamplerSize = field(default_factory=UpsamplerSize)
+    teacher_steps: Count = 4  # network calls behind one answer of the teacher
+    stored_targets: Annotated[int, Field(ge=0)] = (
+        0  # pairs whose answers are made once before training; 0 = at each step
+    )
+    loss: StudentLoss = field(default_factory=StudentLoss)
+    cycle: CycleConfig = field(default_factory=CycleConfig)
+    ramp: Ramp = field(default_factory=lambda: Ramp(start=0.0))  # of critics and cycle
+    critic: CriticConfig = field(default_factory=lambda: CriticConfig(width=24))  # D_H
+    degrader: DegraderLearning = field(default_factory=DegraderLearning)
+    pool_batches: Annotated[int, Field(ge=0)] = 10  # replay buffer of pairs of earlier degraders, in batches; 0 = none
 
     def check(self) -> None:
-        """See that the settings fit together.
+        """Check that the settings fit together.
 
         Raises:
             ValueError: they do not.
         """
+        loss, colearn = self.loss, self.stage == "colearn"
         if self.stage == "student" and not self.teacher:
             raise ValueError("the student stage needs a teacher; train one with --stage teacher and give its folder")
-        needs = self.stage == "colearn" and (self.distill or self.inverse)
-        if needs and not self.teacher:
+        if colearn and (loss.distill or loss.inverse) and not self.teacher:
             raise ValueError(
                 "co-learning distils from a teacher; give --teacher, or --distill 0 --inverse 0 to do without"
             )
-        if self.stage == "colearn" and not (self.teacher or self.start_from):
-            raise ValueError("co-learning goes on from a student; give --from, or a --teacher to copy")
-        if self.stage == "colearn" and self.stored_targets:
-            raise ValueError("stored targets are of pairs that do not change; use them in the student stage")
+        if colearn and not (self.teacher or self.start_from):
+            raise ValueError("co-learning starts from a student; give --from, or a --teacher to copy")
+        if colearn and self.stored_targets:
+            raise ValueError("stored targets need pairs that do not change; use them in the student stage")
         if self.stored_targets and self.stage == "teacher":
             raise ValueError("stored targets are a teacher's answers; use them in the student stage")
-        if self.real_lr and self.stage != "colearn":
+        if self.real_lr and not colearn:
             raise ValueError(
-                f"real LR without HR teaches D_L, which the {self.stage} stage has not; use --stage colearn"
+                f"real LR without HR teaches D_L, which the {self.stage} stage does not have; use --stage colearn"
             )
-        if self.real_lr and not (self.data.online_degrader and self.train_degrader):
+        if self.real_lr and not (self.data.online_degrader and self.degrader.train):
             raise ValueError("real LR without HR teaches a degrader; give an --online-degrader and do not freeze it")
-        learns = (self.distill, self.inverse, self.gt, self.perceptual, self.pair * bool(self.data.weights[3]))
+        learns = (loss.distill, loss.inverse, loss.gt, loss.perceptual, loss.pair * bool(self.data.weights[3]))
         if self.stage != "teacher" and not any(learns):
             raise ValueError(
-                "distill, inverse, gt, perceptual and pair are all 0; switch on what shall teach the student"
+                "distill, inverse, gt, perceptual and pair are all 0, so nothing teaches the student; give one a weight"
             )
         new = self.stage == "teacher" and not self.start_from
-        if new and self.autoencoder and not self.first_stage:
+        if new and self.size.autoencoder and not self.first_stage:
             raise ValueError("the first stage is an autoencoder without weights; give the folder of a trained one")
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    "ci": {
-        "hr_crop": 64, "batch_size": 4, "steps": 20, "warmup_steps": 2, "ema_decay": 0.9, "widths": (8, 8, 8),
-        "blocks": 1, "embedding_dim": 8, "num_train_timesteps": 4, "min_noise_level": 0.2, "critic_width": 8,
-        "degrader": DEGRADER_PRESETS["ci"],
-    },
-    "tiny": {"degrader": DegraderTrainConfig(batch_size=8, learning_rate=1e-4)},
-    "paper": {
-        "hr_crop": 256, "batch_size": 64, "steps": 30_000, "learning_rate": 5e-5, "warmup_steps": 5_000, "kappa": 2.0,
-        "autoencoder": PAPER_AUTOENCODER, "unet2d": PAPER_UNET, "critic_width": 64, "teacher_steps": 15,
-        "critic_learning_rate": 1e-4, "degrader": DEGRADER_PRESETS["paper"],
-    },
-}  # fmt: skip
+_CI = UpsampleTrainConfig(
+    schedule=Schedule(hr_crop=64, batch_size=4, steps=20, warmup_steps=2, ema_decay=0.9),
+    size=UpsamplerSize(widths=(8, 8, 8), blocks=1, embedding_dim=8, num_train_timesteps=4, min_noise_level=0.2),
+    critic=CriticConfig(width=8),
+    degrader=DegraderLearning(batch_size=4, learning_rate=5e-4, critic=CriticConfig(width=8)),
+)
+_TINY = UpsampleTrainConfig()
+_PAPER = UpsampleTrainConfig(
+    schedule=Schedule(hr_crop=256, batch_size=64, steps=30_000, learning_rate=5e-5, warmup_steps=5_000),
+    size=UpsamplerSize(kappa=2.0, autoencoder=PAPER_AUTOENCODER, unet2d=PAPER_UNET),
+    teacher_steps=15,
+    critic=CriticConfig(width=64, learning_rate=1e-4),
+    degrader=DegraderLearning(
+        batch_size=DEGRADER_PRESETS["paper"].schedule.batch_size,
+        learning_rate=DEGRADER_PRESETS["paper"].schedule.learning_rate,
+        critic=DEGRADER_PRESETS["paper"].critic,
+    ),
+)
+_CYCLE_OF_PAPER: dict[str, Any] = {
+    "cycle": CycleConfig(weight=1.0),
+    "loss": StudentLoss(adversarial_hr=0.02, inverse_until=0.3),
+}
 
-# In pixels the teacher's answer hardly tells the noise it came from, so that the inverse can only be guessed: at its
-# weight for latents its error, that of the noise, would drown the other terms.
 # The later stages are shorter and gentler.
-STAGES: dict[str, dict[str, dict[str, Any]]] = {
-    "teacher": {"ci": {}, "tiny": {}, "paper": {"steps": 500_000}},
-    "student": {"ci": {}, "tiny": {"steps": 4_000, "learning_rate": 2e-4, "inverse": 0.05}, "paper": {}},
-    "colearn": {
-        "ci": {"adversarial_hr": 0.02, "cycle": 1.0, "inverse_until": 0.3},
-        "tiny": {
-            "steps": 1_800, "learning_rate": 2e-4, "ema_decay": 0.998, "inverse": 0.0, "distill": 0.1,
-            "perceptual": 0.1, "adversarial_hr": 0.001, "cycle": 0.5,
-        },
-        "paper": {"adversarial_hr": 0.02, "cycle": 1.0, "inverse_until": 0.3, "critic_start": 0.2},
+PRESETS: dict[str, dict[Stage, UpsampleTrainConfig]] = {
+    "ci": {
+        "teacher": _CI,
+        "student": replace(_CI, stage="student"),
+        "colearn": replace(_CI, stage="colearn", **_CYCLE_OF_PAPER),
     },
-}  # fmt: skip
+    "tiny": {
+        "teacher": _TINY,
+        "student": replace(
+            _TINY,
+            stage="student",
+            schedule=Schedule(steps=4_000, learning_rate=2e-4),
+            loss=StudentLoss(inverse=0.05),
+        ),
+        "colearn": replace(
+            _TINY,
+            stage="colearn",
+            schedule=Schedule(steps=1_800, learning_rate=2e-4, ema_decay=0.998),
+            loss=StudentLoss(inverse=0.0, distill=0.1, perceptual=0.1, adversarial_hr=0.001),
+            cycle=CycleConfig(weight=0.5),
+        ),
+    },
+    "paper": {
+        "teacher": replace(_PAPER, schedule=replace(_PAPER.schedule, steps=500_000)),
+        "student": replace(_PAPER, stage="student"),
+        "colearn": replace(_PAPER, stage="colearn", ramp=Ramp(start=0.2), **_CYCLE_OF_PAPER),
+    },
+}
 
 
 def preset(name: str, stage: Stage) -> UpsampleTrainConfig:
-    """The settings of a size (ci, tiny, paper) at a stage.
+    """Return the settings of a size (ci, tiny, paper) at a stage.
 
     Raises:
         ValueError: an unknown name.
     """
-    if name not in SIZES or stage not in STAGES:
-        raise ValueError(f"preset {name!r} at stage {stage!r} is unknown; use {', '.join(SIZES)}; {', '.join(STAGES)}")
-    return UpsampleTrainConfig(stage=stage, **{**SIZES[name], **STAGES[stage][name]})
+    if name not in PRESETS or stage not in PRESETS[name]:
+        sizes, stages = ", ".join(PRESETS), ", ".join(PRESETS["tiny"])
+        raise ValueError(f"preset {name!r} at stage {stage!r} is unknown; use {sizes}; {stages}")
+    return PRESETS[name][stage]
+
+
+def config_from_options(preset_name: str, file: Path | None, given: Mapping[str, Any]) -> UpsampleTrainConfig:
+    """Build the settings of a run from a preset, a file, and the options of the command line, which win.
+
+    Args:
+        preset_name: ci, tiny or paper.
+        file: YAML or TOML; None for none.
+        given: options by dotted name.
+
+    Raises:
+        ValueError: no stage, an unknown key, with the nearest known one, or a value that does not fit.
+    """
+    settings = {} if file is None else read_mapping(file)
+    stage = given.get("stage") or settings.get("stage")
+    if not stage:
+        raise ValueError("the stage is missing; give --stage teacher, student or colearn")
+    start = preset(preset_name, stage)
+    scale = given.get("scale") or settings.get("scale") or start.scale
+    return resolve(replace(start, schedule=fit_crop(start.schedule, scale)), file, settings, given)

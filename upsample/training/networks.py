@@ -44,16 +44,17 @@ def build_upsampler(
 
 
 def _new_upsampler(config: UpsampleTrainConfig) -> ResidualShiftUpsampler:
-    autoencoder, weights = config.autoencoder, None
+    size, weights = config.size, None
+    autoencoder = size.autoencoder
     if config.first_stage:
         weights = diffusers.AutoModel.from_pretrained(config.first_stage)
         autoencoder = dict(weights.config)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.schedule.seed)
         model = ResidualShiftUpsampler(
-            scale=config.scale, steps=1, widths=config.widths, blocks=config.blocks,
-            embedding_dim=config.embedding_dim, num_train_timesteps=config.num_train_timesteps, kappa=config.kappa,
-            min_noise_level=config.min_noise_level, autoencoder=autoencoder, unet2d=config.unet2d,
+            scale=config.scale, steps=1, widths=size.widths, blocks=size.blocks,
+            embedding_dim=size.embedding_dim, num_train_timesteps=size.num_train_timesteps, kappa=size.kappa,
+            min_noise_level=size.min_noise_level, autoencoder=autoencoder, unet2d=size.unet2d,
         )  # fmt: skip
     if weights is not None:
         model.first_stage.model.load_state_dict(weights.state_dict())

@@ -288,7 +288,7 @@ def test_unknown_top_level_key_is_named_with_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("r.json", "{}", "is not a recipe file; use .yaml, .yml or .toml"),
+        ("r.json", "{}", "is no settings file; use .yaml, .yml or .toml"),
         ("r.yaml", "steps: [", "is not valid YAML"),
         ("r.toml", "steps = [", "is not valid TOML"),
         ("r.yaml", "- 1", "holds no mapping"),

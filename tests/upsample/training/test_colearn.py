@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -7,13 +6,15 @@ from accelerate import Accelerator
 from torch import nn
 
 from degrade.networks.discriminator import PatchDiscriminator
-from degrade.training.step import Models
+from degrade.training.config import PRESETS as DEGRADERS
+from degrade.training.config_file import with_settings
+from degrade.training.optimizer import Optimizer
+from degrade.training.step import Models, Step
 from upsample.model import ResidualShiftUpsampler
-from upsample.training.colearn import Descents, Networks, colearn_step, run_cycle, student_loss, upscale
+from upsample.training.colearn import Networks, Optimizers, colearn_step, run_cycle, student_loss, upscale
 from upsample.training.config import UpsampleTrainConfig, preset
-from upsample.training.descent import Descent
 
-CI = replace(preset("ci", "colearn"), steps=20, critic_start=0.0, adversarial_hr=0.1, warmup_steps=0)
+CI = with_settings(preset("ci", "colearn"), {"loss.adversarial_hr": 0.1, "schedule.warmup_steps": 0})
 LATE = 19  # a step at which every arrow counts
 FULL = torch.autocast("cpu", enabled=False)
 
@@ -30,21 +31,23 @@ def networks(config: UpsampleTrainConfig = CI) -> Networks:
         for net in (student, teacher):
             nn.init.normal_(net.unet.head.weight, std=0.05)
         hr_critic = PatchDiscriminator(0, 8)
-        lower = Models.build(config.degrader)
+        lower = Models.build(
+            start_from="", scale=4, size=DEGRADERS["ci"].size, critic_width=config.degrader.critic.width, seed=0
+        )
         nn.init.normal_(lower.degrader.unet.head.weight, std=0.05)
     return Networks(student, teacher.requires_grad_(False), hr_critic, lower)
 
 
-def descents(nets: Networks) -> Descents:
+def optimizers(nets: Networks) -> Optimizers:
     accelerator = Accelerator(cpu=True)
     assert nets.lower is not None and nets.hr_critic is not None
     ours = [*nets.lower.degrader.parameters(), *nets.lower.texture_head.parameters()]
     kinds = {"accelerator": accelerator, "betas": (0.0, 0.99), "clip": 1.0}
-    return Descents(
-        Descent(nets.student.parameters(), **kinds),
-        Descent(nets.hr_critic.parameters(), **kinds),
-        Descent(ours, **kinds),
-        Descent(nets.lower.critic.parameters(), **kinds),
+    return Optimizers(
+        Optimizer(nets.student.parameters(), **kinds),
+        Optimizer(nets.hr_critic.parameters(), **kinds),
+        Optimizer(ours, **kinds),
+        Optimizer(nets.lower.critic.parameters(), **kinds),
     )
 
 
@@ -64,12 +67,14 @@ def lower_batch(seed: int = 0) -> dict[str, torch.Tensor]:
     }  # fmt: skip
 
 
+def at(number: int, *, seed: int | None = None, autocast: torch.autocast = FULL, update: bool = True) -> Step:
+    """The step with this number; its generator is seeded by the number, or by ``seed``."""
+    return Step(number, torch.Generator().manual_seed(number if seed is None else seed), autocast, update)
+
+
 def take(nets: Networks, config: UpsampleTrainConfig = CI, step: int = LATE, **kwargs) -> dict[str, float]:
-    generator = torch.Generator().manual_seed(step)
-    return colearn_step(
-        nets, kwargs.pop("descents", None) or descents(nets), batch(step), lower_batch(step), config, step, generator,
-        FULL, **kwargs,
-    )  # fmt: skip
+    own = kwargs.pop("optimizers", None) or optimizers(nets)
+    return colearn_step(nets, own, batch(step), lower_batch(step), config, at(step, **kwargs))
 
 
 def weights(module: nn.Module) -> list[torch.Tensor]:
@@ -106,9 +111,9 @@ def test_no_gradient_leads_from_the_student_on_a_generated_lr_back_to_the_degrad
     data = batch()
     made = nets.lower.degrader(data["hr"], generator=torch.Generator().manual_seed(0))
     assert made.requires_grad  # what is handed over could carry a gradient
-    generator = torch.Generator().manual_seed(0)
-    up = upscale(nets.student, {**data, "lr": made, "generated": torch.ones(4, dtype=torch.bool)}, generator, FULL)
-    loss, terms = student_loss(nets, up, data, CI, LATE, generator, FULL)
+    step = at(LATE, seed=0)
+    up = upscale(nets.student, {**data, "lr": made, "generated": torch.ones(4, dtype=torch.bool)}, step)
+    loss, terms = student_loss(nets, up, data, CI, step)
     assert terms["pair"] > 0
     loss.backward()
     assert all(grad is None for grad in gradients(nets.lower.degrader))
@@ -119,9 +124,9 @@ def test_no_gradient_leads_from_the_student_on_a_generated_lr_back_to_the_degrad
 def test_the_cycles_gradient_reaches_the_student_scaled_as_stated(factor: float) -> None:
     def gradient(scale: float) -> torch.Tensor:
         nets = networks()
-        generator = torch.Generator().manual_seed(0)
-        up = upscale(nets.student, batch(), generator, FULL)
-        cycled = run_cycle(nets, up, replace(CI, cycle_gradient=scale), generator, FULL)
+        step = at(LATE, seed=0)
+        up = upscale(nets.student, batch(), step)
+        cycled = run_cycle(nets, up, with_settings(CI, {"cycle.gradient": scale}), step)
         cycled.first.square().mean().backward()
         return torch.cat([grad.flatten() for grad in gradients(nets.student) if grad is not None])
 
@@ -142,9 +147,8 @@ def test_a_degrader_that_is_frozen_stays_and_still_guides_the_student() -> None:
     nets = networks()
     assert nets.lower is not None
     before = weights(nets.lower.degrader)
-    generator = torch.Generator().manual_seed(0)
-    frozen = replace(CI, train_degrader=False)
-    terms = colearn_step(nets, Descents(descents(nets).student), batch(), None, frozen, LATE, generator, FULL)
+    frozen = with_settings(CI, {"degrader.train": False})
+    terms = colearn_step(nets, Optimizers(optimizers(nets).student), batch(), None, frozen, at(LATE, seed=0))
     assert same(before, nets.lower.degrader) and all(grad is None for grad in gradients(nets.lower.degrader))
     assert terms["cycle"] > 0
 
@@ -152,21 +156,21 @@ def test_a_degrader_that_is_frozen_stays_and_still_guides_the_student() -> None:
 @pytest.mark.parametrize(
     ("switch", "gone"),
     [
-        ({"cycle": 0.0}, "cycle"), ({"gt": 0.0}, "gt"), ({"pair": 0.0}, "pair"), ({"perceptual": 0.0}, "perceptual"),
-        ({"distill": 0.0, "inverse": 0.0}, "distill"), ({"inverse_until": 0.5}, "inverse"),
+        ({"cycle.weight": 0.0}, "cycle"), ({"loss.gt": 0.0}, "gt"), ({"loss.pair": 0.0}, "pair"),
+        ({"loss.perceptual": 0.0}, "perceptual"), ({"loss.distill": 0.0, "loss.inverse": 0.0}, "distill"),
+        ({"loss.inverse_until": 0.5}, "inverse"),
     ],
 )  # fmt: skip
 def test_every_arrow_can_be_switched_off(switch: dict[str, float], gone: str) -> None:
-    on = replace(CI, inverse_until=1.0)
+    on = with_settings(CI, {"loss.inverse_until": 1.0})
     assert gone in take(networks(), on)
-    assert gone not in take(networks(), replace(on, **switch))
+    assert gone not in take(networks(), with_settings(on, switch))
 
 
 def test_without_its_inverse_the_student_learns_the_truth_from_a_drawn_start_which_cannot_tell_it() -> None:
-    nets, config = networks(), replace(CI, inverse=0.0)
-    generator = torch.Generator().manual_seed(0)
-    up = upscale(nets.student, batch(), generator, FULL)
-    _, terms = student_loss(nets, up, batch(), config, LATE, generator, FULL)
+    nets, config, step = networks(), with_settings(CI, {"loss.inverse": 0.0}), at(LATE, seed=0)
+    up = upscale(nets.student, batch(), step)
+    _, terms = student_loss(nets, up, batch(), config, step)
     given = ~up.generated
     torch.testing.assert_close(terms["gt"], (up.zhat - up.z0)[given].square().mean() * given.float().mean())
 
@@ -175,13 +179,14 @@ def test_critics_and_cycle_wait_for_their_share_of_the_run() -> None:
     nets = networks()
     assert nets.hr_critic is not None
     before = weights(nets.hr_critic)
-    terms = take(nets, replace(CI, critic_start=0.5), step=3)
+    terms = take(nets, with_settings(CI, {"ramp.start": 0.5}), step=3)
     assert same(before, nets.hr_critic) and not {"critic_hr", "critic_lr", "cycle", "adversarial_hr"} & set(terms)
 
 
 def test_two_micro_batches_collect_the_gradient_of_one_batch_of_both(monkeypatch) -> None:
-    config = replace(CI, adversarial_hr=0.0, cycle=0.0, gradient_accumulation_steps=2, inverse=0.0, gt=0.0)
-    monkeypatch.setattr(Descent, "step", lambda *_: None)
+    off = {"loss.adversarial_hr": 0.0, "cycle.weight": 0.0, "loss.inverse": 0.0, "loss.gt": 0.0}
+    config = with_settings(CI, off)
+    monkeypatch.setattr(Optimizer, "step", lambda *_: None)
     halves = [{**batch(seed), "noise": torch.zeros(4, 48, 16, 16)} for seed in (1, 2)]
     halves[1]["generated"] = torch.tensor([False, True, True, True])  # unequal shares of the two kinds
     both = {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
@@ -189,11 +194,11 @@ def test_two_micro_batches_collect_the_gradient_of_one_batch_of_both(monkeypatch
     def gradient(data: list[dict[str, torch.Tensor]]) -> list[torch.Tensor | None]:
         nets = networks()
         nets.hr_critic = None
-        own = Descents(Descent(nets.student.parameters(), Accelerator(cpu=True), betas=(0.9, 0.99), clip=0.0))
-        settings = replace(config, gradient_accumulation_steps=len(data))
+        own = Optimizers(Optimizer(nets.student.parameters(), Accelerator(cpu=True), betas=(0.9, 0.99), clip=0.0))
+        settings = with_settings(config, {"schedule.gradient_accumulation_steps": len(data)})
         for number, part in enumerate(data):
             last = number == len(data) - 1
-            colearn_step(nets, own, part, None, settings, LATE, torch.Generator(), FULL, update=last)
+            colearn_step(nets, own, part, None, settings, at(LATE, update=last))
         return gradients(nets.student)
 
     for a, b in zip(gradient(halves), gradient([both]), strict=True):
@@ -201,11 +206,11 @@ def test_two_micro_batches_collect_the_gradient_of_one_batch_of_both(monkeypatch
 
 
 def test_weights_wait_for_the_last_micro_batch() -> None:
-    nets, config = networks(), replace(CI, gradient_accumulation_steps=2)
-    own, before = descents(nets), weights(nets.student)
-    take(nets, config, descents=own, update=False)
+    nets, config = networks(), with_settings(CI, {"schedule.gradient_accumulation_steps": 2})
+    own, before = optimizers(nets), weights(nets.student)
+    take(nets, config, optimizers=own, update=False)
     assert same(before, nets.student)
-    take(nets, config, descents=own, update=True)
+    take(nets, config, optimizers=own, update=True)
     assert not same(before, nets.student)
 
 
@@ -213,8 +218,9 @@ def test_the_gradient_penalty_of_both_critics_changes_their_step() -> None:
     def critics(weight: float) -> list[torch.Tensor]:
         nets = networks()
         assert nets.lower is not None and nets.hr_critic is not None
-        lower = replace(CI.degrader, penalty=weight, penalty_every=1)
-        take(nets, replace(CI, penalty=weight, penalty_every=1, degrader=lower))
+        both = {"penalty": weight, "penalty_every": 1}
+        kinds = {f"{critic}.{name}": value for critic in ("critic", "degrader.critic") for name, value in both.items()}
+        take(nets, with_settings(CI, kinds))
         return weights(nets.hr_critic) + weights(nets.lower.critic)
 
     assert all(torch.isfinite(w).all() for w in critics(10.0))
@@ -224,9 +230,9 @@ def test_the_gradient_penalty_of_both_critics_changes_their_step() -> None:
 def test_in_bf16_every_weight_gets_the_gradient_that_it_gets_in_full_precision() -> None:
     def gradient(autocast: torch.autocast) -> torch.Tensor:
         nets = networks()
-        generator = torch.Generator().manual_seed(0)
-        up = upscale(nets.student, batch(), generator, autocast)
-        student_loss(nets, up, batch(), replace(CI, inverse_until=1.0), LATE, generator, autocast)[0].backward()
+        step = at(LATE, seed=0, autocast=autocast)
+        up = upscale(nets.student, batch(), step)
+        student_loss(nets, up, batch(), with_settings(CI, {"loss.inverse_until": 1.0}), step)[0].backward()
         grads = [grad for grad in gradients(nets.student) if grad is not None]
         assert all(grad.abs().max() > 0 for grad in grads)
         return torch.cat([grad.flatten() for grad in grads])

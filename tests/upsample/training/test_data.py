@@ -12,7 +12,7 @@ from degrade.images.geometry import reduce_by
 from degrade.mix import DegradationMix
 from upsample.training.answers import StoredAnswers, make_answers
 from upsample.training.data import PairConfig, PairData, shard_pairs
-from upsample.training.online import PairPool, make_online
+from upsample.training.online import ReplayBuffer, make_online
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_what_a_degrader_makes_online_is_what_synth_would_write(photo_folder, ti
     batch = data(config)[1]
     rows = batch["online"].nonzero()[:, 0]
     assert 0 < len(rows) < 6 and batch["lr"][rows].abs().max() == 0
-    lr = make_online(batch, mix)["lr"]
+    _, lr = make_online(batch, mix)
     alone = mix.degrade_exactly(batch["hr"][rows], mix.draw(batch["seed"][rows].tolist()))
     torch.testing.assert_close(lr[rows], alone, rtol=0, atol=1.01 / 255)  # a rounding may turn with the batch
     kept = (~batch["online"]).nonzero()[:, 0]
@@ -150,7 +150,7 @@ def test_data_can_be_sent_to_another_process_after_use(pair_folders, photo_folde
 
 def test_the_pool_gives_back_every_pair_whole_and_mixes_old_with_new() -> None:
     tensors: dict[str, torch.Tensor] = {}
-    pool, generator = PairPool(8, tensors), torch.Generator().manual_seed(0)
+    pool, generator = ReplayBuffer(8, tensors), torch.Generator().manual_seed(0)
     seen = []
     for number in range(6):
         lr = torch.full((4, 3, 2, 2), number / 255)
@@ -161,7 +161,7 @@ def test_the_pool_gives_back_every_pair_whole_and_mixes_old_with_new() -> None:
     assert all(value < number for number, batch in enumerate(seen[2:], 2) for value in batch)
     assert any(len(set(batch)) > 1 for batch in seen[2:])
     assert tensors["pool_lr"].dtype == torch.uint8 and len(tensors["pool_lr"]) == 8
-    again = PairPool(8, {name: tensor.clone() for name, tensor in tensors.items()})
+    again = ReplayBuffer(8, {name: tensor.clone() for name, tensor in tensors.items()})
     ones = torch.ones(4, 3, 8, 8), torch.ones(4, 3, 2, 2)
     first = pool.swap(*ones, torch.Generator().manual_seed(1))
     assert all(
@@ -170,7 +170,7 @@ def test_the_pool_gives_back_every_pair_whole_and_mixes_old_with_new() -> None:
 
 
 def test_a_pool_of_one_batch_takes_batches_of_any_size() -> None:
-    pool, generator = PairPool(4, {}), torch.Generator().manual_seed(0)
+    pool, generator = ReplayBuffer(4, {}), torch.Generator().manual_seed(0)
     for count in (3, 4, 1, 4, 2):
         hr, lr = pool.swap(torch.rand(count, 3, 8, 8), torch.rand(count, 3, 2, 2), generator)
         assert len(hr) == len(lr) == count
@@ -194,5 +194,5 @@ def test_stored_answers_are_the_teachers_on_the_same_noise(tmp_path: Path, pair_
 
 def test_a_real_degrader_can_be_named(photo_folder) -> None:
     mix = DegradationMix(RealisticDegrader.from_pretrained("tiny-x4"), None)
-    made = make_online(data(PairConfig(online_degrader="tiny-x4", hr_dir=str(photo_folder)))[0], mix)
-    assert made["lr"].std() > 0.05 and np.isfinite(made["lr"].numpy()).all()
+    _, lr = make_online(data(PairConfig(online_degrader="tiny-x4", hr_dir=str(photo_folder)))[0], mix)
+    assert lr.std() > 0.05 and np.isfinite(lr.numpy()).all()

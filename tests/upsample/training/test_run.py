@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from accelerate import Accelerator
 from click.testing import CliRunner
 from safetensors.torch import load_file
@@ -20,16 +21,19 @@ from degrade.degrader import RealisticDegrader
 from degrade.images.codec import encode_image, read_image
 from degrade.images.geometry import reduce_by
 from degrade.realism.stop_signal import StopSignal
+from degrade.training.config_file import with_settings
+from degrade.training.loop import RunOptions
+from degrade.training.optimizer import Optimizer
+from degrade.training.step import Step
 from upsample.model import ResidualShiftUpsampler
 from upsample.training.config import UpsampleTrainConfig, preset
 from upsample.training.data import PairConfig, PairData
-from upsample.training.descent import Descent
-from upsample.training.loop import train
 from upsample.training.networks import build_upsampler
-from upsample.training.run import Run, RunOptions
+from upsample.training.run import UpsamplerTraining, train
 from upsample.training.teacher import teacher_loss
 from upsample.training.validate import validate
 
+TERMS = ("distill", "inverse", "gt", "perceptual", "pair")  # what can teach a student
 QUIET = RunOptions(device="cpu", loaders=0, log_every=1, checkpoint_every=3, progress=False)
 
 
@@ -57,7 +61,8 @@ def degrader(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory, folders) -> str:
     out = tmp_path_factory.mktemp("teacher") / "run"
-    config = replace(preset("ci", "teacher"), data=PairConfig(pairs=((folders["hr"], folders["lr"]),)), steps=3)
+    data = PairConfig(pairs=((folders["hr"], folders["lr"]),))
+    config = with_settings(preset("ci", "teacher"), {"data": data, "schedule.steps": 3})
     train(config, out, QUIET)
     return str(out / "teacher")
 
@@ -67,16 +72,23 @@ def configs(folders, degrader, teacher) -> dict[str, UpsampleTrainConfig]:
     """Settings of a short run of each stage."""
     made = {"hr_dir": folders["photos"], "recipes": ("bicubic",), "online_degrader": degrader}
     mixed = PairConfig(pairs=((folders["hr"], folders["lr"]),), **made)
-    colearn = preset("ci", "colearn")
-    tiny = replace(colearn.degrader, batch_size=2)
+    short = {"data": mixed, "schedule.steps": 6}
+    taught = {**short, "teacher": teacher}
+    learning = {"real_lr": (folders["photos"],), "pool_batches": 1, "degrader.batch_size": 2}
     return {
-        "teacher": replace(preset("ci", "teacher"), data=mixed, steps=6, gradient_accumulation_steps=2),
-        "online student": replace(preset("ci", "student"), data=mixed, teacher=teacher, steps=6),
-        "student": replace(preset("ci", "student"), data=mixed, teacher=teacher, steps=6, stored_targets=8),
-        "colearn": replace(
-            colearn, data=mixed, teacher=teacher, steps=6, real_lr=(folders["photos"],), pool_batches=1, degrader=tiny
-        ),
+        "teacher": with_settings(preset("ci", "teacher"), {**short, "schedule.gradient_accumulation_steps": 2}),
+        "online student": with_settings(preset("ci", "student"), taught),
+        "student": with_settings(preset("ci", "student"), {**taught, "stored_targets": 8}),
+        "colearn": with_settings(preset("ci", "colearn"), {**taught, **learning}),
     }
+
+
+def training_of(config: UpsampleTrainConfig) -> UpsamplerTraining:
+    return UpsamplerTraining(config, QUIET, Accelerator(cpu=True))
+
+
+def first_step() -> Step:
+    return Step(0, torch.Generator().manual_seed(0), torch.autocast("cpu", enabled=False))
 
 
 def log_of(out: Path) -> list[dict[str, Any]]:
@@ -89,15 +101,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers_and_weights(stage, c
     config, whole, broken = configs[stage], tmp_path / "whole", tmp_path / "broken"
     train(config, whole, QUIET)
     calls = []
-    step = Run.step
+    take = UpsamplerTraining.step
 
-    def dies(self: Run, number: int, *rest: Any) -> dict[str, float]:
-        calls.append(number)
-        if number == 4:
+    def dies(self: UpsamplerTraining, batch: Any, step: Step) -> dict[str, float]:
+        calls.append(step.number)
+        if step.number == 4:
             raise KeyboardInterrupt
-        return step(self, number, *rest)
+        return take(self, batch, step)
 
-    monkeypatch.setattr(Run, "step", dies)
+    monkeypatch.setattr(UpsamplerTraining, "step", dies)
     with pytest.raises(KeyboardInterrupt):
         train(config, broken, QUIET)
     monkeypatch.undo()
@@ -109,8 +121,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers_and_weights(stage, c
 
 
 def test_a_colearning_run_leaves_student_degrader_curves_and_a_card(configs, folders, tmp_path) -> None:
-    options = replace(QUIET, val_pairs=(folders["hr"], folders["lr"]), validate_every=3, command="upsample train ...")
-    summary = train(configs["colearn"], tmp_path / "run", options)
+    options = replace(QUIET, validate_every=3, command="upsample train ...")
+    summary = train(configs["colearn"], tmp_path / "run", options, val_pairs=(folders["hr"], folders["lr"]))
     student = ResidualShiftUpsampler.from_pretrained(tmp_path / "run" / "student")
     degrader = RealisticDegrader.from_pretrained(tmp_path / "run" / "degrader")
     assert student.config.steps == 1 and len(degrader.bank) and summary["weights"].endswith("student")
@@ -124,8 +136,8 @@ def test_a_colearning_run_leaves_student_degrader_curves_and_a_card(configs, fol
 
 
 def test_the_four_optimisers_share_no_parameter_and_leave_none_out(configs, tmp_path) -> None:
-    run = Run(configs["colearn"], tmp_path / "run", QUIET, Accelerator(cpu=True))
-    sides = [{id(p) for p in side.parameters} for side in vars(run.descents).values()]
+    run = training_of(configs["colearn"])
+    sides = [{id(p) for p in side.parameters} for side in vars(run.optimizers).values()]
     trained = {id(p) for part in run.state.parts.values() for p in part.parameters() if p.requires_grad}
     assert len(sides) == 4 and all(sides)
     assert set().union(*sides) == trained and sum(map(len, sides)) == len(trained)
@@ -133,36 +145,38 @@ def test_the_four_optimisers_share_no_parameter_and_leave_none_out(configs, tmp_
 
 
 def test_the_looks_of_pairs_made_online_are_those_the_degrader_learns_from(configs, tmp_path) -> None:
-    run = Run(configs["colearn"], tmp_path / "run", QUIET, Accelerator(cpu=True))
-    _, lower_batch = batches = next(run.batches())
-    assert run.mix.codes is None
-    run.step(0, 0, batches)
-    assert torch.equal(run.mix.codes, run.mix.degrader.encode(lower_batch["lr"]))
+    run = training_of(configs["colearn"])
+    _, lower_batch = batches = next(run.batches(range(1)))
+    mix = run.online.mix
+    assert mix.codes is None
+    run.step(batches, first_step())
+    assert torch.equal(mix.codes, mix.degrader.encode(lower_batch["lr"]))
 
 
 def test_reference_photographs_give_the_looks_of_pairs_made_online(configs, folders, tmp_path) -> None:
     for stage in ("teacher", "colearn"):
         told = replace(configs[stage].data, reference_dirs=(folders["lr"],))
-        run = Run(replace(configs[stage], data=told), tmp_path / stage, QUIET, Accelerator(cpu=True))
+        run = training_of(replace(configs[stage], data=told))
+        mix = run.online.mix
         if stage == "teacher":
-            assert run.mix.codes.shape == (3, 16)  # a code of each photograph, as `degrade synth` has it
+            assert mix.codes.shape == (3, 16)  # a code of each photograph, as `degrade synth` has it
             continue
-        run.step(0, 0, next(run.batches()))
-        known = run.mix.degrader.encode(run.references)
-        assert torch.cdist(run.mix.codes, known).min(1).values.max() < 1e-4
+        run.step(next(run.batches(range(1))), first_step())
+        known = mix.degrader.encode(run.learning.references)
+        assert torch.cdist(mix.codes, known).min(1).values.max() < 1e-4
 
 
 def test_critics_that_are_switched_off_are_not_built(configs, tmp_path) -> None:
-    off = replace(configs["colearn"], adversarial_hr=0.0)
-    run = Run(replace(off, degrader=replace(off.degrader, adversarial=0.0)), tmp_path, QUIET, Accelerator(cpu=True))
-    assert run.nets.hr_critic is None and run.descents.hr_critic is None and run.descents.lr_critic is None
+    off = {"loss.adversarial_hr": 0.0, "degrader.loss.adversarial": 0.0}
+    run = training_of(with_settings(configs["colearn"], off))
+    assert run.nets.hr_critic is None and run.optimizers.hr_critic is None and run.optimizers.lr_critic is None
 
 
 def test_a_file_that_is_no_checkpoint_is_told_in_a_sentence(configs, tmp_path) -> None:
     train(configs["teacher"], tmp_path / "run", QUIET)
     weights = tmp_path / "run" / "teacher" / "diffusion_pytorch_model.safetensors"
     for wrong, told in (
-        (tmp_path / "run" / "train_config.json", "is no checkpoint"),
+        (tmp_path / "run" / "train_config.yaml", "is no checkpoint"),
         (weights, "no state of a training"),
     ):
         with pytest.raises(ValueError, match=told):
@@ -185,10 +199,14 @@ def test_only_the_newest_checkpoints_are_kept(configs, tmp_path) -> None:
 
 def test_another_run_in_the_folder_is_refused_with_what_differs(configs, tmp_path) -> None:
     train(configs["teacher"], tmp_path / "run", QUIET)
-    with pytest.raises(ValueError, match="holds a run already; pass --resume"):
+    with pytest.raises(ValueError, match="holds a run already; pass --resume latest"):
         train(configs["teacher"], tmp_path / "run", QUIET)
     with pytest.raises(ValueError, match="learning_rate was 0.0005, is 0.1"):
-        train(replace(configs["teacher"], learning_rate=0.1), tmp_path / "run", replace(QUIET, resume="latest"))
+        train(
+            with_settings(configs["teacher"], {"schedule.learning_rate": 0.1}),
+            tmp_path / "run",
+            replace(QUIET, resume="latest"),
+        )
     with pytest.raises(
         ValueError, match="there is no checkpoint .*nothing.safetensors; use latest, or one of: .*step-"
     ):
@@ -200,16 +218,16 @@ def test_another_run_in_the_folder_is_refused_with_what_differs(configs, tmp_pat
     [
         ({"stage": "student", "teacher": ""}, "the student stage needs a teacher"),
         ({"stage": "colearn", "teacher": ""}, "co-learning distils from a teacher"),
-        ({"stage": "colearn", "teacher": "", "distill": 0.0, "inverse": 0.0}, "goes on from a student"),
-        ({"stage": "colearn", "stored_targets": 5}, "stored targets are of pairs that do not change"),
-        ({"stage": "teacher", "real_lr": ("x",)}, "teaches D_L, which the teacher stage has not"),
+        ({"stage": "colearn", "teacher": "", "loss.distill": 0.0, "loss.inverse": 0.0}, "starts from a student"),
+        ({"stage": "colearn", "stored_targets": 5}, "stored targets need pairs that do not change"),
+        ({"stage": "teacher", "real_lr": ("x",)}, "teaches D_L, which the teacher stage does not have"),
         (
-            {"stage": "colearn", "real_lr": ("x",), "train_degrader": False},
+            {"stage": "colearn", "real_lr": ("x",), "degrader.train": False},
             "give an --online-degrader and do not freeze",
         ),
         ({"stage": "teacher", "stored_targets": 5}, "stored targets are a teacher's answers"),
-        ({"distill": 0.0, "inverse": 0.0, "gt": 0.0, "perceptual": 0.0, "pair": 0.0}, "are all 0; switch on"),
-        ({"stage": "teacher", "autoencoder": {"_class_name": "VQModel"}}, "an autoencoder without weights"),
+        ({f"loss.{name}": 0.0 for name in TERMS}, "are all 0, so nothing teaches the student"),
+        ({"stage": "teacher", "size.autoencoder": {"_class_name": "VQModel"}}, "an autoencoder without weights"),
         ({"data": PairConfig(reference_dirs=("x",), shards=("y",))}, "reference photographs tell a degrader its look"),
         ({"teacher_steps": 9}, "teacher_steps 9 exceeds its 4"),
         ({"scale": 2}, "is for scale 4, not 2"),
@@ -217,21 +235,21 @@ def test_another_run_in_the_folder_is_refused_with_what_differs(configs, tmp_pat
 )
 def test_settings_that_do_not_fit_are_one_sentence_and_leave_no_folder(change, told, configs, tmp_path) -> None:
     with pytest.raises(ValueError, match=told):
-        train(replace(configs["student"], **{"stored_targets": 0, **change}), tmp_path / "run", QUIET)
+        train(with_settings(configs["student"], {"stored_targets": 0, **change}), tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_teacher_learns_and_its_student_begins_as_its_copy(folders, tmp_path, photographs) -> None:
     data = PairConfig(pairs=((folders["hr"], folders["lr"]),))
-    config = replace(preset("ci", "teacher"), data=data, steps=200, learning_rate=3e-3, widths=(16, 16, 16))
+    fast = {"schedule.steps": 200, "schedule.learning_rate": 3e-3, "size.widths": (16, 16, 16)}
+    config = with_settings(preset("ci", "teacher"), {"data": data, **fast})
     before, _ = build_upsampler(config)
     summary = train(config, tmp_path / "run", replace(QUIET, log_every=50, checkpoint_every=200))
     after = ResidualShiftUpsampler.from_pretrained(summary["weights"])
     pairs = PairData(data, scale=4, hr_crop=64, batch_size=16, seed=1)[0]
 
     def error(model: ResidualShiftUpsampler) -> float:
-        full, generator = torch.autocast("cpu", enabled=False), torch.Generator().manual_seed(0)
-        return float(teacher_loss(model, pairs, generator, full, perceptual_weight=0.0)[0].detach())
+        return float(teacher_loss(model, pairs, 0.0, first_step())[0].detach())
 
     assert error(after) < 0.93 * error(before)
     student, teacher = build_upsampler(replace(preset("ci", "student"), teacher=summary["weights"]))
@@ -258,7 +276,9 @@ def test_a_trained_first_stage_comes_from_its_folder(tmp_path, autoencoders) -> 
     config = autoencoders["VQModel"]
     vq = diffusers.VQModel.from_config(config)
     vq.save_pretrained(tmp_path / "vq")
-    student, _ = build_upsampler(replace(preset("ci", "teacher"), first_stage=str(tmp_path / "vq"), kappa=2.0))
+    student, _ = build_upsampler(
+        with_settings(preset("ci", "teacher"), {"first_stage": str(tmp_path / "vq"), "size.kappa": 2.0})
+    )
     weight = student.first_stage.model.encoder.conv_in.weight
     assert torch.equal(weight, vq.encoder.conv_in.weight) and not weight.requires_grad
     assert student(torch.rand(1, 3, 16, 16)).shape == (1, 3, 64, 64)
@@ -292,8 +312,9 @@ def test_the_command_trains_prints_json_and_tells_a_mistake_in_a_sentence(folder
     wrong = CliRunner().invoke(main, ["train", "--stage", "student", "--out", str(tmp_path / "x"), "--shards", "none"])
     assert wrong.exit_code == 1 and wrong.output.count("\n") == 1 and "needs a teacher" in wrong.output
     dry = CliRunner().invoke(main, [*command, "--cycle", "0", "--adversarial-lr", "0.3", "--dry-run"])
-    settings = json.loads(dry.stdout)
-    assert settings["cycle"] == 0 and settings["degrader"]["adversarial"] == 0.3 and settings["hr_crop"] == 32
+    settings = yaml.safe_load(dry.stdout)
+    assert settings["cycle"]["weight"] == 0 and settings["degrader"]["loss"]["adversarial"] == 0.3
+    assert settings["schedule"]["hr_crop"] == 32
 
 
 def command_of(folders: dict[str, str], degrader: str, teacher: str) -> list[str]:
@@ -343,11 +364,11 @@ def test_two_processes_on_unequal_shards_do_not_hang_and_agree_on_the_weights(
     script = tmp_path / "both.py"
     script.write_text(
         "import os, torch\n"
-        "from upsample.training.run import Run\n"
+        "from upsample.training.run import UpsamplerTraining as Run\n"
         "average, step, rank, seen = Run.average, Run.step, os.environ['RANK'], []\n"
-        "def noting_step(self, number, micro, batches):\n"
+        "def noting_step(self, batches, number):\n"
         "    seen.append(float(batches[0]['hr'].double().sum()))\n"
-        "    return step(self, number, micro, batches)\n"
+        "    return step(self, batches, number)\n"
         "def noting_average(self):\n"
         "    average(self)\n"
         "    nets = {**self.state.parts}\n"
@@ -369,22 +390,21 @@ def test_two_processes_on_unequal_shards_do_not_hang_and_agree_on_the_weights(
     alone = [sys.executable, "-c", "from cli.upsample_commands import main; main()", *command]
     alone += ["--out", str(tmp_path / "run"), "--resume", "latest"]
     refused = subprocess.run(alone, check=False, capture_output=True, text=True)
-    assert refused.returncode == 1 and "is of 2 processes, this is a run of 1" in refused.stderr
+    assert refused.returncode == 1 and "was written by 2 processes, and this run has 1" in refused.stderr
 
 
 @pytest.mark.slow
 def test_the_paper_preset_has_the_published_size_and_takes_a_step(folders) -> None:
-    config = replace(preset("paper", "teacher"), warmup_steps=0)
+    config = with_settings(preset("paper", "teacher"), {"schedule.warmup_steps": 0})
     model, _ = build_upsampler(config)
     assert sum(p.numel() for p in model.unet.parameters()) == pytest.approx(118.6e6, rel=0.05)
     assert sum(p.numel() for p in model.first_stage.parameters()) == pytest.approx(55.3e6, rel=0.05)
     pairs = PairData(PairConfig(pairs=((folders["hr"], folders["lr"]),)), scale=4, hr_crop=64, batch_size=1, seed=0)[0]
-    full = torch.autocast("cpu", enabled=False)
-    loss, _ = teacher_loss(model, pairs, torch.Generator(), full, perceptual_weight=config.perceptual)
+    loss, _ = teacher_loss(model, pairs, config.loss.perceptual, first_step())
     loss.backward()
-    moved = Descent(
+    moved = Optimizer(
         [p for p in model.parameters() if p.requires_grad], Accelerator(cpu=True), betas=(0.9, 0.99), clip=1
     )
     before = model.unet.conv_out.weight.detach().clone()
-    moved.step(config.learning_rate)
+    moved.step(config.schedule.learning_rate)
     assert torch.isfinite(loss) and not torch.equal(before, model.unet.conv_out.weight)

@@ -1,4 +1,4 @@
-"""Descent: an optimiser whose gradients come from several micro-batches and several processes."""
+"""Optimizer: AdamW whose gradients come from several micro-batches and several processes."""
 
 from collections.abc import Iterable
 
@@ -7,17 +7,17 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 
-class Descent:
-    """Averages gradients over the processes, clips, steps, and leaves no gradient behind.
+class Optimizer:
+    """Average the gradients over the processes, clip them, take a step, and clear them.
 
-    The networks are not wrapped in DistributedDataParallel: a step here calls each several times, and some without
-    gradients, which its hooks do not allow. One averaging of all gradients per step does the same.
+    The networks are not wrapped in DistributedDataParallel: a step calls each of them several times, and some without
+    gradients, which its hooks do not allow. One average of all gradients per update does the same.
 
     Args:
-        parameters: what it moves, and nothing else does.
-        accelerator: of the processes.
+        parameters: the weights that this optimizer, and no other, changes.
+        accelerator: knows the processes.
         betas: of AdamW.
-        clip: largest norm of the gradient; 0 = none.
+        clip: largest norm of the gradient; 0 = no limit.
     """
 
     def __init__(
@@ -25,24 +25,24 @@ class Descent:
     ) -> None:
         self.parameters = list(parameters)
         self.accelerator, self.clip = accelerator, clip
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=betas, weight_decay=0.0)
+        self.adamw = torch.optim.AdamW(self.parameters, lr=0.0, betas=betas, weight_decay=0.0)
 
     def step(self, learning_rate: float) -> None:
-        """Move along what has been collected since the last step."""
+        """Change the weights by the gradients collected since the last step."""
         self._average()
         if self.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        for group in self.optimizer.param_groups:
+        for group in self.adamw.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
 
     def _average(self) -> None:
         if self.accelerator.num_processes == 1:
             return
         grads: list[Tensor] = []
         for parameter in self.parameters:
-            if parameter.grad is None:  # here, but perhaps not in another process
+            if parameter.grad is None:  # in this process, but perhaps not in another
                 parameter.grad = torch.zeros_like(parameter)
             grads.append(parameter.grad)
         flat = torch.cat([grad.flatten() for grad in grads])
