@@ -41,11 +41,11 @@ from cli.training_options import COUNT, POSITIVE, WEIGHT, how_to_run, run_option
               help="Noise of a new teacher's chain: 1 for pixels, 2 for latents.")  # fmt: skip
 @click.option("--min-noise-level", "size__min_noise_level", type=POSITIVE,
               help="Noise of its first step: 0.04 for T = 15, 0.2 for T = 4.")  # fmt: skip
-@click.option("--teacher-steps", type=COUNT, help="Network calls behind a teacher's target.")
-@click.option("--stored-targets", type=click.IntRange(0), metavar="PAIRS",
-              help="Student: make the teacher's targets for so many pairs once; 0 = at every step.")  # fmt: skip
+@click.option("--teacher-steps", type=COUNT, help="Network calls behind a teacher's answer.")
+@click.option("--stored-answers", type=click.IntRange(0), metavar="PAIRS",
+              help="Student: make the teacher's answers for so many pairs once; 0 = at every step.")  # fmt: skip
 @click.option("--distill", "loss__distill", type=WEIGHT,
-              help="Weight of the teacher's target. 0 switches it off, as with all weights below.")  # fmt: skip
+              help="Weight of the teacher's answer. 0 switches it off, as with all weights below.")  # fmt: skip
 @click.option("--inverse", "loss__inverse", type=WEIGHT, help="Weight of the inverse, SinSR's second term.")
 @click.option("--gt", "loss__gt", type=WEIGHT, help="Weight of the truth on given pairs.")
 @click.option("--perceptual", "loss__perceptual", type=WEIGHT, help="Weight of the multi-scale gradient loss.")

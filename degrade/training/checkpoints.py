@@ -38,7 +38,7 @@ class Checkpoints:
             choice: "" for a new run, "latest", or the path of a checkpoint of this run.
 
         Returns:
-            The updates that are done, and the seconds they took; zeros for a new run.
+            The steps that are done, and the seconds they took; zeros for a new run.
 
         Raises:
             ValueError: there is no such checkpoint, or it does not fit this run.
@@ -59,7 +59,7 @@ class Checkpoints:
         return info.step, info.seconds
 
     def save(self, step: int, seconds: float) -> None:
-        """Write a checkpoint after ``step`` updates, and remove the oldest beyond the limit."""
+        """Write a checkpoint after ``step`` steps, and remove the oldest beyond the limit."""
         path = self.folder / f"step-{step:07d}.safetensors"
         self.folder.mkdir(exist_ok=True)
         if not self.accelerator.is_main_process:

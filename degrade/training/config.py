@@ -22,20 +22,20 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Schedule:
     """How long a run trains, on how many images at a time, and how fast."""
 
-    steps: Count = 10_000  # updates
+    steps: Count = 10_000  # optimizer steps
     batch_size: Count = 16  # samples of one process in one micro-batch
-    gradient_accumulation_steps: Count = 1  # micro-batches of one update
+    gradient_accumulation_steps: Count = 1  # micro-batches of one step
     hr_crop: Count = 128  # side of the HR crops, HR pixels
     learning_rate: Rate = 5e-4  # after the warm-up; a cosine lowers it to a tenth
     warmup_steps: Annotated[int, Field(ge=0)] = 200  # 0 = no warm-up
-    ema_decay: Share = 0.999  # of the moving average of the weights, per update; 0 = no average
+    ema_decay: Share = 0.999  # of the moving average of the weights, per step; 0 = no average
     grad_clip: Weight = 1.0  # largest norm of the gradient; 0 = no limit
     seed: Annotated[int, Field(ge=0)] = 0
 
     def rate_factor(self, step: int) -> float:
-        """Return what multiplies a peak learning rate at an update: a linear warm-up, then a cosine down to a tenth.
+        """Return what multiplies a peak learning rate at a step: a linear warm-up, then a cosine down to a tenth.
 
-        It depends on the number of the update alone, so that a resumed run continues it.
+        It depends on the number of the step alone, so that a resumed run continues it.
         """
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
@@ -45,13 +45,13 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp:
-    """When critics begin to count: 0 before ``start``, then a linear rise to 1; both are shares of the updates."""
+    """When critics begin to count: 0 before ``start``, then a linear rise to 1; both are shares of the steps."""
 
     start: Share = 0.2
     length: Annotated[float, Field(gt=0)] = 0.1
 
     def at(self, step: int, steps: int) -> float:
-        """Return the factor, 0..1, at an update of a run of ``steps``."""
+        """Return the factor, 0..1, at a step of a run of ``steps``."""
         return min(1.0, max(0.0, (step / steps - self.start) / self.length))
 
 
@@ -60,12 +60,12 @@ class CriticConfig:
     """One discriminator: its size, its speed, and its gradient penalty."""
 
     width: Count = 48  # channels of its first layer
-    learning_rate: Rate = 4e-4  # the same at every update
+    learning_rate: Rate = 4e-4  # the same at every step
     penalty: Weight = 0.002  # weight of R1 on real images; 0 = no penalty
-    penalty_every: Count = 16  # updates between penalties, each of which counts that many times
+    penalty_every: Count = 16  # steps between penalties, each of which counts that many times
 
     def penalty_at(self, step: int) -> float:
-        """Return the weight of the gradient penalty at an update; 0 at most of them."""
+        """Return the weight of the gradient penalty at a step; 0 at most of them."""
         return self.penalty * self.penalty_every if step % self.penalty_every == 0 else 0.0
 
 

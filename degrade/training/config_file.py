@@ -1,4 +1,4 @@
-"""Read and write the settings of a training as a file: YAML, TOML or JSON in, YAML out."""
+"""Read and write the settings of a training as a file: YAML or TOML in, YAML out."""
 
 import difflib
 import json

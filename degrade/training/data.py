@@ -1,4 +1,4 @@
-"""TrainingData: batches for the degrader from recipes, from real pairs, and from real LR images without a partner.
+"""TrainingData: batches for the degrader from recipes, real pairs, and real LR images without HR.
 
 A batch is a pure function of the seed and the step, so that a resumed run sees what an unbroken one would have
 seen, with any number of loading processes. Its samples come in twos that share one degradation (2i and 2i + 1): each
@@ -27,7 +27,7 @@ from degrade.recipes.steps import Drawn
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where training images come from: recipes, real pairs, or both; and unpaired LR images beside them.
+    """Say where training images come from: recipes, real pairs, or both, and unpaired LR images beside them.
 
     Unpaired images show the looks to reach; what a look does to an image, and so what a code means, only pairs can say.
 
@@ -56,14 +56,14 @@ def fitting_crop(hr_crop: int, scale: int) -> int:
 
 
 class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Batches by step number.
+    """Make batches by their number.
 
     Args:
         config: where images come from.
         scale: HR side / LR side.
         hr_crop: side of the HR crops; a multiple of 8 * scale, so that JPEG blocks stay whole in LR.
         batch_size: even.
-        seed: of every draw.
+        seed: the seed of every draw.
 
     Attributes:
         left_out: one sentence for each image or pair that is not used.
@@ -87,7 +87,7 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             raise ValueError(f"batch_size {batch_size} is odd; samples come in twos that share a degradation")
         if not (config.recipes or config.pairs):
             raise ValueError(
-                "nothing says how HR turns into LR; give a recipe or real pairs, unpaired LR images only beside them"
+                "unpaired LR images alone cannot teach how HR turns into LR; give a recipe or real pairs too"
             )
         if config.recipes and not (config.hr_dir or config.lr_dirs):
             raise ValueError("recipes need HR photographs; give a folder of them")
@@ -117,11 +117,11 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
 
     @property
     def lr_crop(self) -> int:
-        """Side of the LR crops."""
+        """Return the side of the LR crops."""
         return self.hr_crop // self.scale
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """The batch of one training step.
+        """Make the batch with a number.
 
         Returns:
             hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1]; paired (B,) bool, False
@@ -133,7 +133,7 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         return {"hr": hr, "lr": lr, "paired": paired, "compression": compression}
 
     def real_lr_crops(self, per_image: int, size: int) -> list[Tensor]:
-        """Crops of every genuinely real LR image, for the bank of codes.
+        """Cut crops of every real LR image, for the bank of codes.
 
         Returns:
             For each image (per_image, 3, side, side): side is ``size``, or what a smaller image has in whole blocks.
@@ -148,7 +148,7 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         return crops
 
     def _look(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Two samples with one degradation: hr, lr, paired, compression."""
+        """Draw two samples with one degradation: hr, lr, paired, compression."""
         unknown = torch.full((2, 2), float("nan"))
         kind = rng.choices(("recipe", "pair", "unpaired"), self.kind_weights)[0]
         if kind == "pair":

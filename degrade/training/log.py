@@ -13,7 +13,7 @@ class RunLog:
 
     Args:
         out: folder of the run.
-        start: the update that the run starts or resumes at.
+        start: the step that the run starts or resumes at.
     """
 
     def __init__(self, out: Path, start: int) -> None:

@@ -1,6 +1,6 @@
 """The training loop of degraders and upsamplers: batches, precision, averages, logs, checkpoints, resume, processes.
 
-An update is a function of the settings, the weights and its number alone, so that a run that was killed and resumed has
+A step is a function of the settings, the weights and its number alone, so that a run that was killed and resumed has
 the numbers of an unbroken one.
 """
 
@@ -40,9 +40,9 @@ class RunOptions:
         device: "auto", "cpu" or "cuda"; each process takes a GPU of its own.
         mixed_precision: "no" or "bf16"; ``accelerate launch`` can set it too.
         resume: "" for a new run; "latest", or the path of a checkpoint of this run.
-        log_every: updates between lines of metrics.jsonl.
-        validate_every: updates between validations and pictures.
-        checkpoint_every: updates between checkpoints.
+        log_every: steps between lines of metrics.jsonl.
+        validate_every: steps between validations and pictures.
+        checkpoint_every: steps between checkpoints.
         checkpoints_total_limit: checkpoints that are kept, the newest.
         loaders: processes that make batches; the batches do not depend on their number.
         command: written into the model card.
@@ -172,10 +172,10 @@ def run_training(
 def _taker(
     training: Training, schedule: Schedule, options: RunOptions, accelerator: Accelerator, start: int
 ) -> Callable[[int], list[dict[str, float]]]:
-    """Return what takes all micro-batches of an update, and gives the terms of each."""
+    """Return a function that takes all micro-batches of a step, and returns the terms of each."""
     micro_batches = schedule.gradient_accumulation_steps
     processes, rank = accelerator.num_processes, accelerator.process_index
-    # Batches count through updates, micro-batches and processes, so that no two of a run are alike.
+    # Batches count through steps, micro-batches and processes, so that no two of a run are alike.
     numbers = range(start * micro_batches * processes + rank, schedule.steps * micro_batches * processes, processes)
     batches = zip(numbers, training.batches(numbers), strict=False)
     autocast = make_autocast(options, accelerator)

@@ -1,4 +1,4 @@
-"""The terms that train the degrader: pure functions, one term each; `train_step` writes their sum."""
+"""The terms that train the degrader: pure functions, one term each. `degrade.training.step` writes their sum."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from degrade.networks.texture import low_pass
 
 
 def energy_score(first: Tensor, second: Tensor, target: Tensor, patch: int) -> Tensor:
-    """Energy score of two samples against the truth: lowest when samples and truth share a distribution.
+    """Return the energy score of two samples: lowest when samples and truth share a distribution.
 
     1/2 (|first - target| + |second - target|) - 1/2 |first - second|, each |.| a mean of patch norms (Gneiting &
     Raftery 2007). It stands where a diffusion model has its mean-squared x0 loss: see `train_step`.
@@ -35,16 +35,16 @@ def energy_score(first: Tensor, second: Tensor, target: Tensor, patch: int) -> T
 
 
 def low_frequency(sample: Tensor, target: Tensor) -> Tensor:
-    """|LP(sample - target)|_1, as DSGAN has it: colour and structure stay; (B, C, h, w) -> (B,)."""
+    """Return |LP(sample - target)|_1, which keeps colour and structure (DSGAN); (B, C, h, w) -> (B,)."""
     return low_pass(sample - target).abs().mean((1, 2, 3))
 
 
 def compression(log_coarseness: Tensor, halved: Tensor, truth: Tensor) -> Tensor:
-    """Squared error of what a code says about JPEG, where the truth is known; a scalar, 0 when it nowhere is.
+    """Return the squared error of what a code says about JPEG, over the truths that are known; a scalar, 0 for none.
 
     Args:
-        log_coarseness: (B,), of `BlockQuantiser.strength`.
-        halved: (B,), likewise.
+        log_coarseness: (B,), from `BlockQuantiser.strength`.
+        halved: (B,), from the same.
         truth: (B, 2), both numbers; nan where unknown.
     """
     said = torch.stack([log_coarseness, halved], dim=1)
@@ -53,22 +53,22 @@ def compression(log_coarseness: Tensor, halved: Tensor, truth: Tensor) -> Tensor
 
 
 def kl_to_prior(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mean, exp(logvar)) || N(0, I)), averaged over the numbers of the code; (B, D) -> (B,)."""
+    """Return KL(N(mean, exp(logvar)) || N(0, I)) in nats, averaged over the numbers of a code; (B, D) -> (B,)."""
     return 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean(1)
 
 
 def critic_hinge(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Hinge loss of a critic: real above +1, fake below -1; a scalar."""
+    """Return the hinge loss of a critic, which pushes real above +1 and fake below -1; a scalar."""
     return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
 
 
 def generator_hinge(fake_logits: Tensor) -> Tensor:
-    """Generator's side of the hinge loss; a scalar."""
+    """Return the generator's side of the hinge loss; a scalar."""
     return -fake_logits.mean()
 
 
 def gradient_penalty(real_logits: Tensor, real: Tensor) -> Tensor:
-    """R1: squared gradient of the critic at real images (arXiv 1801.04406), per patch verdict; a scalar.
+    """Return R1: the squared gradient of the critic at real images (arXiv 1801.04406), per patch verdict; a scalar.
 
     Args:
         real_logits: the critic's output for ``real``, (B, 1, h', w').

@@ -16,7 +16,7 @@ class Optimizer:
     Args:
         parameters: the weights that this optimizer, and no other, changes.
         accelerator: knows the processes.
-        betas: of AdamW.
+        betas: AdamW's momentum terms.
         clip: largest norm of the gradient; 0 = no limit.
     """
 

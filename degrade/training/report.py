@@ -1,4 +1,4 @@
-"""What a training run leaves for people to look at: sheets of samples, curves, and the model card."""
+"""Write what people look at after a training: sheets of samples, curves, and the model card."""
 
 import json
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ CURVES = (
 
 
 def sample_sheet(degrader: RealisticDegrader, data: TrainingData, path: Path) -> None:
-    """A sheet of fixed scenes: HR, its true LR, ours like that LR, and three draws from the bank.
+    """Draw a sheet of fixed scenes: HR, its true LR, ours with the look of that LR, and three draws from the bank.
 
     Args:
         degrader: the averaged model.
-        data: batches; the sheet uses one that training never reaches.
+        data: the training data; the sheet uses a batch that training never reaches.
         path: the png to write.
     """
     batch = data[-1]
@@ -97,16 +97,16 @@ def _curve(name: str, points: list[tuple[int, float]], width: int = 360, height:
 def write_card(
     folder: Path, config: dict[str, Any], summary: dict[str, Any], *, title: str, what: str, tags: str, command: str
 ) -> None:
-    """The model card of a run: what was trained, how to make it again, and what its last figures were.
+    """Write the model card of a run: what was trained, how to train it again, and its last figures.
 
     Args:
-        folder: of the weights.
+        folder: where the weights are.
         config: settings of the run.
         summary: with ``steps``, ``seconds``, ``metrics`` and ``left_out``.
         title: heading.
         what: a sentence on how to load the weights and what they do.
-        tags: for the hub.
-        command: that made it.
+        tags: tags for the hub.
+        command: the command that trained it.
     """
     figures = "\n".join(f"| {name} | {value:.4g} |" for name, value in summary["metrics"].items())
     left_out = "".join(f"- {reason}\n" for reason in summary["left_out"]) or "- nothing\n"

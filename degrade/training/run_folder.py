@@ -20,7 +20,7 @@ def open_run_folder(config: "DataclassInstance", out: Path, *, done: int, resume
     Args:
         config: the settings of the run.
         out: its folder.
-        done: updates of the checkpoint that is resumed. The number of steps alone may differ from that of the run
+        done: steps of the checkpoint that is resumed. The number of steps alone may differ from that of the run
             before; the learning rate then follows the new schedule from here on.
         resume: whether ``out`` may hold the run already.
 

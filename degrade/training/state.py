@@ -18,7 +18,7 @@ Held = TypeVar("Held")
 
 
 class CheckpointInfo(NamedTuple):
-    """What a checkpoint says about itself: updates done, seconds of training, and processes."""
+    """What a checkpoint says about itself: steps done, seconds of training, and processes."""
 
     step: int
     seconds: float

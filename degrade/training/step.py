@@ -28,10 +28,10 @@ class Step:
     """What a training step is told beside its batch.
 
     Attributes:
-        number: of the update, from 0; it decides learning rates and ramps.
+        number: which step of the run, from 0; it decides learning rates and ramps.
         generator: all randomness of the step; it lives on the CPU.
         autocast: mixed precision of the network calls.
-        update: False for all micro-batches of an update but the last: gradients are collected, no weight changes.
+        update: False for all micro-batches of a step but the last: gradients are collected, no weight changes.
     """
 
     number: int
@@ -61,9 +61,9 @@ class Models:
         Args:
             start_from: shipped name, folder or hub id of the degrader; "" for a new one.
             scale: HR side / LR side.
-            size: of a new degrader.
+            size: the sizes of a new degrader.
             critic_width: channels of D_L's first layer.
-            seed: of the initial weights.
+            seed: decides the initial weights.
 
         Raises:
             ValueError: ``start_from`` is no degrader, or one for another scale.
@@ -128,7 +128,7 @@ def train_step(
 
     Args:
         models: trained in place.
-        optimizers: of ``models``.
+        optimizers: the optimizers of ``models``.
         batch: hr and lr in [0, 1], paired, compression, as `TrainingData` makes them.
         config: weights of the terms.
         step: see `Step`.
@@ -216,7 +216,7 @@ def degrader_loss(
         models: the networks being trained.
         drawn: from `draw_samples`.
         compression: (B, 2), from the batch.
-        weights: of the terms.
+        weights: the weights of the terms.
         ramp: 0..1, how much the critic counts.
         step: see `Step`.
 

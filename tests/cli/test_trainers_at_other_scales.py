@@ -41,7 +41,7 @@ UPSAMPLER_RUNS = {
         "--stage", "teacher", *UPSAMPLER_DATA, "--num-train-timesteps", "4", "--kappa", "1", "--min-noise-level", "0.2",
         "--perceptual", "1", "--gradient-accumulation-steps", "2", "--first-stage", "",
     ],
-    "student": ["--stage", "student", *UPSAMPLER_DATA, *DISTILLED, "--stored-targets", "8"],
+    "student": ["--stage", "student", *UPSAMPLER_DATA, *DISTILLED, "--stored-answers", "8"],
     "colearn": [
         "--stage", "colearn", *UPSAMPLER_DATA, *DISTILLED, "--from", "student", "--real-lr", "lr", "--adversarial-hr",
         "0.1", "--adversarial-lr", "0.1", "--pair", "1", "--cycle", "1", "--cycle-score", "energy", "--cycle-gradient",

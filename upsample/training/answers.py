@@ -1,4 +1,4 @@
-"""StoredAnswers: pairs whose teacher's answers are made once, so that a step costs no call of the teacher."""
+"""StoredAnswers: pairs with the teacher's answers, made once, so that a step costs no call of the teacher."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -14,18 +14,22 @@ from upsample.training.teacher import teacher_answer
 
 
 class StoredAnswers:
-    """Batches of stored pairs with their noise and the answer of the teacher.
+    """Draw batches of stored pairs with their noise and the answer of the teacher.
 
     Args:
-        file: of `make_answers`.
-        seed: of the choice of rows.
+        file: what `make_answers` wrote.
+        seed: decides which rows are drawn.
     """
 
     def __init__(self, file: Path, seed: int) -> None:
         self.tensors, self.seed = load_file(file), seed
 
     def batch(self, number: int, size: int) -> dict[str, Tensor]:
-        """Hr and lr in [0, 1], noise, answer, and generated (B,), all False; the same for the same number."""
+        """Draw a batch, the same for the same number.
+
+        Returns:
+            hr and lr in [0, 1], noise, answer, and generated (B,), all False.
+        """
         rng = random.Random(f"{self.seed}/stored/{number}")
         rows = [rng.randrange(len(self.tensors["seed"])) for _ in range(size)]
         held = {name: tensor[rows] for name, tensor in self.tensors.items()}
@@ -68,6 +72,6 @@ def make_answers(
 
 
 def noise_of(seeds: Tensor, like: Tensor) -> Tensor:
-    """Standard normal noise of each seed, (B,) -> the shape of ``like``."""
+    """Draw standard normal noise from each seed, (B,) -> the shape of ``like``."""
     each = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
     return torch.stack(each)

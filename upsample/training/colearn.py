@@ -129,11 +129,11 @@ def colearn_step(
 
     Args:
         nets: trained in place.
-        optimizers: of ``nets``.
+        optimizers: the optimizers of ``nets``.
         batch: hr and lr in [0, 1], generated; optionally noise (B, C, h, w) and answer, a stored teacher's.
         lower_batch: from `degrade.training.data.TrainingData`, for the degrader; None when it is not trained.
         config: weights.
-        step: see `Step`. (Generators of earlier micro-batches are judged by the critics of the update before.)
+        step: see `Step`. (Generators of earlier micro-batches are judged by the critics of the step before.)
 
     Returns:
         Every term, unweighted, and psnr, of the student on this batch in dB.

@@ -63,7 +63,7 @@ class StudentLoss:
     # In pixels the teacher's answer hardly tells the noise it came from, so the inverse can only be guessed: at its
     # weight for latents its error, which is that of the noise, would drown the other terms.
     inverse: Weight = 0.5  # squared error of x_T, predicted from the teacher's answer (SinSR); 0 = no inverse
-    inverse_until: Share = 1.0  # share of the updates with the inverse; it dominates early and helps little later
+    inverse_until: Share = 1.0  # share of the steps with the inverse; it dominates early and helps little later
     gt: Weight = 1.0  # squared error of x0 on given pairs, from the inverse's x_T as in SinSR, else from a drawn one
     perceptual: Weight = 0.5  # mean absolute error of pixels and gradients at three octaves; 0 = pixels alone
     pair: Weight = 1.0  # squared error of x0 on pairs that the degrader makes; 0 = they teach the degrader alone
@@ -106,7 +106,7 @@ class UpsampleTrainConfig:
     schedule: Schedule = field(default_factory=Schedule)
     size: UpsamplerSize = field(default_factory=UpsamplerSize)
     teacher_steps: Count = 4  # network calls behind one answer of the teacher
-    stored_targets: Annotated[int, Field(ge=0)] = (
+    stored_answers: Annotated[int, Field(ge=0)] = (
         0  # pairs whose answers are made once before training; 0 = at each step
     )
     loss: StudentLoss = field(default_factory=StudentLoss)
@@ -131,10 +131,10 @@ class UpsampleTrainConfig:
             )
         if colearn and not (self.teacher or self.start_from):
             raise ValueError("co-learning starts from a student; give --from, or a --teacher to copy")
-        if colearn and self.stored_targets:
-            raise ValueError("stored targets need pairs that do not change; use them in the student stage")
-        if self.stored_targets and self.stage == "teacher":
-            raise ValueError("stored targets are a teacher's answers; use them in the student stage")
+        if colearn and self.stored_answers:
+            raise ValueError("stored answers need pairs that do not change; use them in the student stage")
+        if self.stored_answers and self.stage == "teacher":
+            raise ValueError("stored answers come from a teacher; use them in the student stage")
         if self.real_lr and not colearn:
             raise ValueError(
                 f"real LR without HR teaches D_L, which the {self.stage} stage does not have; use --stage colearn"

@@ -1,4 +1,4 @@
-"""PairData: the pairs an upsampler trains on, from shards, paired folders, recipes, or a degrader online; mixed.
+"""PairData: the pairs that an upsampler trains on, from shards, paired folders, recipes and an online degrader.
 
 A batch is a pure function of the seed and its number, so that a resumed run sees what an unbroken one would have seen,
 and processes that train together each see their own. Shards are read at random places, not as a stream: however
@@ -28,7 +28,7 @@ GRID = 8  # LR pixels: crops of compressed pairs keep JPEG's blocks whole
 
 @dataclass(frozen=True, kw_only=True)
 class PairConfig:
-    """Where pairs come from; at least one of the four kinds.
+    """Say where pairs come from; at least one of the four kinds.
 
     Attributes:
         shards: folders, tars or brace patterns of pair shards, ours or anyone's.
@@ -55,14 +55,14 @@ class PairConfig:
 
 
 class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Batches by number.
+    """Make batches by their number.
 
     Args:
         config: where pairs come from.
         scale: HR side / LR side.
         hr_crop: side of the HR crops, a multiple of ``scale``.
-        batch_size: samples.
-        seed: of every draw.
+        batch_size: samples in a batch.
+        seed: the seed of every draw.
 
     Attributes:
         left_out: one sentence for each image or pair that is not used.
@@ -80,7 +80,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         if not (config.shards or config.pairs or made):
             raise ValueError("nothing to learn from; give shards, pairs, a recipe or an online degrader")
         if config.reference_dirs and not config.online_degrader:
-            raise ValueError("reference photographs tell a degrader its look; give an --online-degrader")
+            raise ValueError("reference photographs give looks to a degrader; give an --online-degrader")
         if made and not config.hr_dir:
             raise ValueError("recipes and an online degrader need HR photographs; give a folder of them (--hr-dir)")
         self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
@@ -100,7 +100,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         self._shard_pair = ReadCache(self._read_shard_pair)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        """One batch.
+        """Make the batch with a number.
 
         Returns:
             hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1]; online (B,) bool, where
@@ -136,7 +136,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
             return hr, Recipe.apply(hr, [recipe.draw(rng.getrandbits(62), self.scale)])
 
     def _usable_shard_pair(self, rng: random.Random) -> tuple[Image, Image]:
-        """A pair that can be read and is large enough; a broken one is named and another drawn."""
+        """Draw a pair that can be read and is large enough; warn about a broken one and draw another."""
         for _ in range(TRIES):
             try:
                 return self._shard_pair(rng.randrange(len(self.shards)))
@@ -146,7 +146,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         raise ValueError(f"{TRIES} pairs in a row of the shards cannot be used; the last: {reason}")
 
     def _cut(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
-        """The same random crop of both images, turned and mirrored in one of eight ways."""
+        """Cut the same random crop of both images, turned and mirrored in one of eight ways."""
         side = self.hr_crop // self.scale
         top, left = corner(rng, lr, side, GRID if min(lr.shape[:2]) >= side + GRID else 1)
         parts = [
@@ -159,7 +159,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         return hr_part, lr_part
 
     def _toned(self, rng: random.Random, *parts: Tensor) -> list[Tensor]:
-        """Images of one scene with the same other colours, or as they are."""
+        """Change the colours of images of one scene alike, or leave them as they are."""
         if rng.random() >= self.config.tones:
             return [part.contiguous() for part in parts]
         order, gain = rng.sample(range(3), 3), rng.uniform(0.6, 1)
@@ -177,7 +177,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
 
 
 def shard_pairs(shards: str) -> list[tuple[Source, Source]]:
-    """Where the pairs of local tars lie: HR and LR of every sample, without reading an image.
+    """List where HR and LR of every sample lie in local tars, without reading an image.
 
     Raises:
         ValueError: a sample lacks one of the two, or there is none.

@@ -22,10 +22,10 @@ REFERENCE_CROPS = 8  # of each reference photograph
 
 
 class LearningDegrader:
-    """The networks that learn, the data they learn from, and the copy that makes pairs meanwhile.
+    """Hold the networks that learn, the data they learn from, and the copy that makes pairs meanwhile.
 
     Args:
-        config: of the run.
+        config: the settings of the run.
         models: the degrader G, its texture head and D_L, trained in place by `colearn_step`.
         maker: the copy of G that makes pairs; it follows the averaged weights.
 

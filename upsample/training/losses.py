@@ -13,7 +13,7 @@ CYCLE_PATCHES = (4, 8)  # sides in LR pixels
 
 
 def perceptual(sr: Tensor, hr: Tensor) -> Tensor:
-    """L1 of the image and of its gradients at three octaves: what stands for LPIPS where no weights can be had.
+    """Return L1 of the image and of its gradients at three octaves; it takes the place of LPIPS, without weights.
 
     Args:
         sr: (B, 3, H, W).
@@ -32,32 +32,31 @@ def perceptual(sr: Tensor, hr: Tensor) -> Tensor:
     return total / PYRAMID
 
 
-def cycle(first: Tensor, second: Tensor, lr: Tensor, *, energy_weight: float = 0.5) -> Tensor:
-    """Two samples that the degrader draws of the student's SR, against the LR it came from.
+def cycle(first: Tensor, second: Tensor, lr: Tensor) -> Tensor:
+    """Compare two samples that the degrader draws from the student's SR with the LR that the SR came from.
 
-    |LP(first - lr)|_1 + w * energy score. A one-sample distance would make the degrader a conditional median and erase
+    |LP(first - lr)|_1 + 1/2 energy score. A one-sample distance would make the degrader a conditional median and erase
     its noise; the energy score keeps the spread of the samples.
 
     Args:
         first: (B, 3, h, w).
         second: another draw, the same shape.
         lr: the truth.
-        energy_weight: w.
 
     Returns:
         (B,).
     """
     scores = [degrade_losses.energy_score(first, second, lr, patch) for patch in CYCLE_PATCHES]
-    return degrade_losses.low_frequency(first, lr) + energy_weight * torch.stack(scores).mean(0)
+    return degrade_losses.low_frequency(first, lr) + 0.5 * torch.stack(scores).mean(0)
 
 
 def cycle_l1(first: Tensor, lr: Tensor) -> Tensor:
-    """The plain comparison, |first - lr|_1, kept for the ablation: it takes the noise out of the degrader; (B,)."""
+    """Return |first - lr|_1, kept for the ablation: it takes the noise out of the degrader; (B,)."""
     return (first - lr).abs().mean((1, 2, 3))
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """The identity, whose gradient is multiplied by ``factor`` on the way back."""
+    """Return ``x``; its gradient is multiplied by ``factor`` on the way back."""
     return _ScaledGradient.apply(x, factor)
 
 

@@ -1,4 +1,4 @@
-"""The upsampler that a run trains, new, copied or loaded, and its teacher."""
+"""Build the upsampler that a run trains, new, copied or loaded, and its teacher."""
 
 from copy import deepcopy
 
@@ -8,13 +8,18 @@ import torch
 from upsample.model import ResidualShiftUpsampler
 from upsample.training.config import UpsampleTrainConfig
 
-_CHAIN = ("num_train_timesteps", "kappa", "min_noise_level", "autoencoder")  # what an answer and its noise depend on
+_CHAIN = (
+    "num_train_timesteps",
+    "kappa",
+    "min_noise_level",
+    "autoencoder",
+)  # what a teacher's answer and its noise depend on
 
 
 def build_upsampler(
     config: UpsampleTrainConfig,
 ) -> tuple[ResidualShiftUpsampler, ResidualShiftUpsampler | None]:
-    """The upsampler to train, and its teacher when a term needs one.
+    """Build the upsampler to train, and its teacher when a term needs one.
 
     Raises:
         ValueError: what is named is not there, or does not fit.

@@ -205,7 +205,7 @@ class UpsamplerTraining:
         """Give the degrader that makes pairs the resumed weights, and store the teacher's answers when asked for."""
         if self.learning is not None:
             self.learning.follow()
-        if self.config.stored_targets:
+        if self.config.stored_answers:
             self.answers = self._store_answers(out / "answers.safetensors")
 
     def batches(self, numbers: range) -> Iterator[Batches]:
@@ -272,7 +272,7 @@ class UpsamplerTraining:
         config, accelerator = self.config, self.accelerator
         if accelerator.is_main_process and not file.exists():
             assert self.nets.teacher is not None
-            count = -(-config.stored_targets // config.schedule.batch_size)
+            count = -(-config.stored_answers // config.schedule.batch_size)
             batches = (self.data[number] for number in range(-count, 0))  # training never reaches these
             made = ({**batch, **self._made(batch)} for batch in batches)
             bar: Callable[[Any], Any] = lambda batches: tqdm(  # noqa: E731

@@ -67,7 +67,7 @@ def test_an_exposure_difference_of_a_pair_is_undone(photographs) -> None:
     ("config", "told"),
     [
         (DataConfig(), "give a recipe or real pairs"),
-        (DataConfig(hr_dir="hr", lr_dirs=("lr",)), "unpaired LR images only beside them"),
+        (DataConfig(hr_dir="hr", lr_dirs=("lr",)), "give a recipe or real pairs too"),
         (DataConfig(recipes=("bicubic",)), "recipes need HR photographs"),
     ],
 )

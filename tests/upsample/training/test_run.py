@@ -78,7 +78,7 @@ def configs(folders, degrader, teacher) -> dict[str, UpsampleTrainConfig]:
     return {
         "teacher": with_settings(preset("ci", "teacher"), {**short, "schedule.gradient_accumulation_steps": 2}),
         "online student": with_settings(preset("ci", "student"), taught),
-        "student": with_settings(preset("ci", "student"), {**taught, "stored_targets": 8}),
+        "student": with_settings(preset("ci", "student"), {**taught, "stored_answers": 8}),
         "colearn": with_settings(preset("ci", "colearn"), {**taught, **learning}),
     }
 
@@ -219,23 +219,23 @@ def test_another_run_in_the_folder_is_refused_with_what_differs(configs, tmp_pat
         ({"stage": "student", "teacher": ""}, "the student stage needs a teacher"),
         ({"stage": "colearn", "teacher": ""}, "co-learning distils from a teacher"),
         ({"stage": "colearn", "teacher": "", "loss.distill": 0.0, "loss.inverse": 0.0}, "starts from a student"),
-        ({"stage": "colearn", "stored_targets": 5}, "stored targets need pairs that do not change"),
+        ({"stage": "colearn", "stored_answers": 5}, "stored answers need pairs that do not change"),
         ({"stage": "teacher", "real_lr": ("x",)}, "teaches D_L, which the teacher stage does not have"),
         (
             {"stage": "colearn", "real_lr": ("x",), "degrader.train": False},
             "give an --online-degrader and do not freeze",
         ),
-        ({"stage": "teacher", "stored_targets": 5}, "stored targets are a teacher's answers"),
+        ({"stage": "teacher", "stored_answers": 5}, "stored answers come from a teacher"),
         ({f"loss.{name}": 0.0 for name in TERMS}, "are all 0, so nothing teaches the student"),
         ({"stage": "teacher", "size.autoencoder": {"_class_name": "VQModel"}}, "an autoencoder without weights"),
-        ({"data": PairConfig(reference_dirs=("x",), shards=("y",))}, "reference photographs tell a degrader its look"),
+        ({"data": PairConfig(reference_dirs=("x",), shards=("y",))}, "reference photographs give looks to a degrader"),
         ({"teacher_steps": 9}, "teacher_steps 9 exceeds its 4"),
         ({"scale": 2}, "is for scale 4, not 2"),
     ],
 )
 def test_settings_that_do_not_fit_are_one_sentence_and_leave_no_folder(change, told, configs, tmp_path) -> None:
     with pytest.raises(ValueError, match=told):
-        train(with_settings(configs["student"], {"stored_targets": 0, **change}), tmp_path / "run", QUIET)
+        train(with_settings(configs["student"], {"stored_answers": 0, **change}), tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
 
 
