@@ -159,14 +159,14 @@ def run_training(
                 training.save_weights(out)
             checkpoints.save(done, time.monotonic() - began)
     accelerator.wait_for_everyone()
-    return {
-        "process": accelerator.process_index,
-        "steps": schedule.steps,
-        "seconds": round(time.monotonic() - began),
-        "metrics": log.last if log else {},
-        "left_out": list(dict.fromkeys(training.left_out)),
-        **(log.lowest("realism_w1") if log else {}),
-    }
+    own = {"process": accelerator.process_index, "steps": schedule.steps, "seconds": round(time.monotonic() - began)}
+    return {**own, **_figures(training, log)}
+
+
+def _figures(training: Training, log: RunLog | None) -> dict[str, Any]:
+    """Return the last metrics, the step of the lowest stop signal, and what was left out."""
+    metrics = {"metrics": log.last, **log.lowest("realism_w1")} if log else {"metrics": {}}
+    return {**metrics, "left_out": list(dict.fromkeys(training.left_out))}
 
 
 def _taker(
