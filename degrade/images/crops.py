@@ -1,11 +1,10 @@
 """Photographs and crops of them: what networks are shown of images that are larger than they can take at once."""
 
 import random
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -13,145 +12,145 @@ from torch import Tensor
 from degrade.files.sources import Source, list_sources
 from degrade.files.tars import LR_ROLES, shard_paths, split_member, tar_members
 from degrade.images.codec import probe_image, read_image
-from degrade.images.geometry import Image, Rgb, corner, crop, is_flat, reduce_by, shrink_to, shrunk_size
+from degrade.images.geometry import Image, corner, crop, is_flat, reduce_by, shrink_to, shrunk_size
 from degrade.images.tensors import Crops, to_tensor
 
-CACHED_IMAGES = 256  # decoded photographs kept per loading process
+CACHE_BYTES = 384 << 20  # decoded images that a cache keeps in each process
 FLAT_RETRIES = 4
+TRIES = 20  # images in a row that cannot be decoded before a draw gives up
+SHIFT = 2  # images by which the window of a large pool moves from batch to batch
 
-Kept = TypeVar("Kept")
 
-
-class ReadCache(Generic[Kept]):
-    """What was read last, by index; forgotten on the way to another process, which reads its own.
+class ReadCache:
+    """Keep the images that were read last, up to `CACHE_BYTES`. Another process starts with an empty cache.
 
     Args:
-        read: called for what is not held.
+        read: reads what is not held: one image, or the images of a pair.
     """
 
-    def __init__(self, read: Callable[[int], Kept]) -> None:
+    def __init__(self, read: Callable[[int], tuple[Image, ...]]) -> None:
         self.read = read
-        self.held: OrderedDict[int, Kept] = OrderedDict()
+        self.held: OrderedDict[int, tuple[Image, ...]] = OrderedDict()
+        self.bytes = 0
 
-    def __call__(self, index: int) -> Kept:
-        """What ``read`` gives for ``index``."""
+    def __call__(self, index: int) -> tuple[Image, ...]:
+        """Return what ``read`` gives for ``index``."""
         if index not in self.held:
-            self.held[index] = self.read(index)
-            if len(self.held) > CACHED_IMAGES:
-                self.held.popitem(last=False)
+            images = self.read(index)
+            self.held[index] = images
+            self.bytes += _bytes(images)
+            while self.bytes > CACHE_BYTES and len(self.held) > 1:
+                self.bytes -= _bytes(self.held.popitem(last=False)[1])
         self.held.move_to_end(index)
         return self.held[index]
 
     def __getstate__(self) -> dict[str, object]:
-        return {"read": self.read, "held": OrderedDict()}
+        return {"read": self.read, "held": OrderedDict(), "bytes": 0}
 
 
-class HrCrops:
-    """Random crops of HR photographs, decoded when first asked for; nearly flat crops are avoided.
+class ImagePool:
+    """Photographs of one kind, large enough for a crop. Opening reads headers; pixels are decoded when they are needed.
+
+    Memory does not grow with the number of photographs: see `ReadCache`. A photograph whose header is whole and whose
+    pixels are not is named when it is met, and another one takes its place.
 
     Args:
-        sources: photographs that `image_sizes` could read.
+        sources: where the photographs are.
+        min_side: smaller ones are left out; after the reduction.
         max_side: longer ones are area-reduced by 2 until they fit; 0 = never.
-        reduction: area-reduce all of them by this instead.
+        reduction: all of them are area-reduced by this instead; 1 = not at all.
+
+    Attributes:
+        sources: the usable ones.
+        left_out: one sentence for each that is not.
     """
 
-    def __init__(self, sources: Sequence[Source], *, max_side: int = 0, reduction: int = 1) -> None:
-        self.sources, self.max_side, self.reduction = sources, max_side, reduction
-        self._image = ReadCache(self._read)
+    def __init__(self, sources: Sequence[Source], *, min_side: int, max_side: int = 0, reduction: int = 1) -> None:
+        self.min_side, self.max_side, self.reduction = min_side, max_side, reduction
+        self.sources: list[Source] = []
+        self.left_out: list[str] = []
+        pixels = 0
+        for source in sources:
+            try:
+                info = probe_image(source.head())
+            except (ValueError, OSError) as err:
+                self.left_out.append(f"{source.name}: {err}")
+                continue
+            width, height = (length // reduction for length in shrunk_size((info.width, info.height), max_side))
+            if min(width, height) < min_side:
+                self.left_out.append(f"{source.name}: {width}x{height} is smaller than the crop, {min_side}")
+            else:
+                self.sources.append(source)
+                pixels += width * height
+        self._places = {source: place for place, source in enumerate(self.sources)}
+        self._broken: dict[int, str] = {}
+        self._cache = ReadCache(self._read)
+        # Half of the cache, because the images that just left the window are still in it.
+        self._window = CACHE_BYTES * len(self.sources) // (2 * 3 * pixels) if pixels else 0
+
+    @classmethod
+    def open(cls, sources: Sequence[Source], *, min_side: int, max_side: int = 0) -> "ImagePool":
+        """Open a pool that must hold a photograph.
+
+        Raises:
+            ValueError: none is usable.
+        """
+        pool = cls(sources, min_side=min_side, max_side=max_side)
+        if not pool.sources:
+            raise ValueError(f"no image is usable: {pool.left_out[0]}; pass larger images or a smaller --crop-size")
+        return pool
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def draw(self, rng: random.Random, side: int) -> Tensor:
-        """One crop, mirrored half of the time: (1, 3, side, side) in [0, 1]."""
+    def image(self, source: Source) -> Image:
+        """Decode a photograph, or take it from the cache.
+
+        Raises:
+            ValueError: it cannot be decoded.
+        """
+        place = self._places[source]
+        if place in self._broken:
+            raise ValueError(self._broken[place])
+        try:
+            return self._cache(place)[0]
+        except (ValueError, OSError) as err:
+            self._broken[place] = f"{source.name}: {err}"
+            self.left_out.append(self._broken[place])
+            raise ValueError(self._broken[place]) from err
+
+    def pick(self, rng: random.Random, batch: int) -> Image:
+        """Draw a photograph at random; one that cannot be decoded is named in a warning, and another drawn.
+
+        A pool that is too large for the cache is drawn from a window that moves by `SHIFT` images from batch to batch:
+        drawn from all of it, nearly every crop would decode a whole photograph.
+
+        Args:
+            rng: the source of randomness of this batch.
+            batch: its number, which places the window, so that a batch depends on nothing before it.
+
+        Raises:
+            ValueError: `TRIES` photographs in a row cannot be decoded.
+        """
+        reason = ""
+        for _ in range(TRIES):
+            try:
+                return self.image(self.sources[self._draw_place(rng, batch)])
+            except ValueError as err:
+                reason = str(err)
+                warnings.warn(f"not used: {reason}", stacklevel=2)
+        raise ValueError(f"{TRIES} images in a row cannot be used; the last: {reason}")
+
+    def draw(self, rng: random.Random, side: int, batch: int) -> Tensor:
+        """Draw a crop that is not nearly flat, mirrored half of the time: (1, 3, side, side) in [0, 1]."""
         for _ in range(FLAT_RETRIES):
-            image = self._image(rng.randrange(len(self.sources)))
+            image = self.pick(rng, batch)
             part = crop(image, *corner(rng, image, side, 1), side)
             if not is_flat(part):
                 break
         if rng.random() < 0.5:
             part = part[:, ::-1]
         return to_tensor(part)
-
-    def _read(self, index: int) -> Image:
-        image = read_image(self.sources[index].read())
-        return reduce_by(image, self.reduction) if self.reduction > 1 else shrink_to(image, self.max_side)
-
-
-def image_sizes(sources: Sequence[Source]) -> tuple[dict[Source, tuple[int, int]], list[str]]:
-    """Height and width of the images that can be read, and a sentence for each that cannot."""
-    sizes, left_out = {}, []
-    for source in sources:
-        try:
-            height, width = read_image(source.read()).shape[:2]
-        except (ValueError, OSError) as err:
-            left_out.append(f"{source.name}: {err}")
-        else:
-            sizes[source] = (height, width)
-    return sizes, left_out
-
-
-def large_enough(sizes: dict[Source, tuple[int, int]], min_side: int) -> tuple[list[Source], list[str]]:
-    """The images whose sides are at least ``min_side``, and a sentence for each that is smaller."""
-    left_out = [
-        f"{source.name}: {width}x{height} is smaller than the crop, {min_side}"
-        for source, (height, width) in sizes.items()
-        if min(height, width) < min_side
-    ]
-    return [source for source, size in sizes.items() if min(size) >= min_side], left_out
-
-
-def hr_crops(folder: str, side: int, max_side: int, left_out: list[str]) -> HrCrops:
-    """Crops of the photographs of a folder, list or tars that are large enough; sentences go to ``left_out``."""
-    sizes, unreadable = image_sizes(list_sources(folder))
-    usable, small = large_enough({source: shrunk_size(size, max_side) for source, size in sizes.items()}, side)
-    left_out += unreadable + small
-    return HrCrops(usable, max_side=max_side)
-
-
-@dataclass
-class ImagePool:
-    """Images of one kind, large enough for a crop; decoded when first asked for.
-
-    Attributes:
-        sources: the usable ones.
-        left_out: one sentence for each that is not.
-        max_side: longer images are area-reduced by 2 until they fit; 0 = never.
-    """
-
-    sources: list[Source]
-    left_out: list[str] = field(default_factory=list)
-    max_side: int = 0
-    _decoded: dict[Source, Rgb] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, sources: Sequence[Source], *, min_side: int, max_side: int = 0) -> "ImagePool":
-        """Keep the sources whose header reads and promises ``min_side`` pixels.
-
-        Raises:
-            ValueError: none is usable.
-        """
-        pool = cls([], max_side=max_side)
-        for source in sources:
-            try:
-                info = probe_image(source.head())
-            except (ValueError, OSError) as err:
-                pool.left_out.append(f"{source.name}: {err}")
-                continue
-            width, height = shrunk_size((info.width, info.height), max_side)
-            if min(width, height) < min_side:
-                pool.left_out.append(f"{source.name}: {width}x{height} is smaller than the crop, {min_side}")
-            else:
-                pool.sources.append(source)
-        if not pool.sources:
-            raise ValueError(f"no image is usable: {pool.left_out[0]}; pass larger images or a smaller --crop-size")
-        return pool
-
-    def image(self, source: Source) -> Rgb:
-        """The decoded image."""
-        if source not in self._decoded:
-            self._decoded[source] = shrink_to(read_image(source.read()), self.max_side)
-        return self._decoded[source]
 
     def halves(self, seed: int) -> tuple[list[Source], list[Source]]:
         """Split the images at random into two halves of equal size.
@@ -171,32 +170,69 @@ class ImagePool:
         return shuffled[:half], shuffled[half : 2 * half]
 
     def crops(self, count: int, side: int, seed: int, *, among: Sequence[Source] | None = None, grid: int = 1) -> Crops:
-        """Random crops, as evenly from the images as can be; nearly flat ones are avoided.
+        """Cut random crops, as evenly from the photographs as possible; nearly flat ones are avoided.
 
         Args:
-            count: how many.
-            side: of a crop.
-            seed: of the places.
-            among: the images to cut from, in this order, so that the first half of the crops shows other images than
-                the second; all when None.
+            count: how many crops.
+            side: the side of a crop.
+            seed: decides the places.
+            among: the photographs to cut from, in this order, so that the first half of the crops shows others than the
+                second, also when a broken one is replaced; None for all.
             grid: crops begin at multiples of it: 8 keeps JPEG blocks whole.
+
+        Raises:
+            ValueError: no photograph of a half can be decoded.
         """
         rng = random.Random(f"{seed}/crops")
         images = self.sources if among is None else among
         crops = []
         for number in range(count):
-            image = self.image(images[number * len(images) // count])
+            image = self._first_whole(images, number * len(images) // count)
             for _ in range(FLAT_RETRIES):
-                top, left = (rng.randrange((length - side) // grid + 1) * grid for length in image.shape[:2])
-                crop = image[top : top + side, left : left + side]
-                if not is_flat(crop):
+                part = crop(image, *corner(rng, image, side, grid), side)
+                if not is_flat(part):
                     break
-            crops.append(crop)
+            crops.append(part)
         return np.stack(crops)
+
+    def whole_images(self) -> Iterator[Image]:
+        """Decode all photographs, one after the other, without those that cannot be decoded."""
+        for source in self.sources:
+            try:
+                yield self.image(source)
+            except ValueError as err:
+                warnings.warn(f"not used: {err}", stacklevel=2)
+
+    def _draw_place(self, rng: random.Random, batch: int) -> int:
+        if len(self.sources) <= 2 * self._window:
+            return rng.randrange(len(self.sources))
+        return (SHIFT * batch + rng.randrange(max(1, self._window))) % len(self.sources)
+
+    def _first_whole(self, images: Sequence[Source], place: int) -> Image:
+        """Decode an image, or the next one of the same half of the list that can be decoded."""
+        middle = len(images) // 2
+        low, high = (0, middle) if place < middle else (middle, len(images))
+        for other in [*range(place, high), *range(low, place)]:
+            try:
+                return self.image(images[other])
+            except ValueError as err:
+                reason = str(err)
+        raise ValueError(f"none of {high - low} images can be used; the last: {reason}")
+
+    def _read(self, place: int) -> tuple[Image, ...]:
+        image = read_image(self.sources[place].read())
+        image = reduce_by(image, self.reduction) if self.reduction > 1 else shrink_to(image, self.max_side)
+        if min(image.shape[:2]) < self.min_side:
+            raise ValueError(f"{image.shape[1]}x{image.shape[0]} is less than its header says")
+        return (image,)
+
+
+def _bytes(images: tuple[Image, ...]) -> int:
+    return sum(image.nbytes for image in images)
 
 
 def list_lr(path: Path) -> list[Source]:
-    """List LR images: a folder, a text list, or shards, of which the ``lr`` or ``lq`` members are taken if any.
+    """List LR images: a folder, a text list, or shards, whose ``lr`` or ``lq`` members are taken if there are any.
 
     Raises:
         ValueError: nothing is there.

@@ -29,7 +29,7 @@ class StopSignal:
         hr_dir: photographs to degrade.
         lr_dirs: real LR photographs.
         scale: HR side / LR side.
-        max_hr_side: see `degrade.images.crops.HrCrops`.
+        max_hr_side: see `degrade.images.crops.ImagePool`.
 
     Raises:
         ValueError: no image is large enough.

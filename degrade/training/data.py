@@ -8,14 +8,15 @@ serves as the other's reference, so the code must say how the image is degraded 
 import math
 import random
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from degrade.degrader import MIN_REFERENCE_SIDE
 from degrade.files.sources import list_sources
-from degrade.images.codec import read_image
-from degrade.images.crops import HrCrops, ReadCache, hr_crops, image_sizes, large_enough
+from degrade.images.crops import ImagePool
 from degrade.images.geometry import Image, corner, crop
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_tensor
@@ -23,6 +24,9 @@ from degrade.networks.block_quantiser import NONE, coarseness_of_quality
 from degrade.networks.unet import STRIDE
 from degrade.recipes.recipe import Recipe
 from degrade.recipes.steps import Drawn
+
+BANK_CROPS = 4  # of each real LR image
+BANK_SIDE = 64  # LR pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +99,14 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         self.left_out: list[str] = []
         self.recipes = [Recipe.load(name) for name in config.recipes]
         self.pairs, unusable = aligned_pairs(config.pairs, scale=scale, min_side=self.lr_crop)
-        lr_sizes, unreadable = image_sizes([source for folder in config.lr_dirs for source in list_sources(folder)])
-        self.lr, small = large_enough(lr_sizes, self.lr_crop)
-        self.left_out += unusable + unreadable + small
+        lr_sources = [source for folder in config.lr_dirs for source in list_sources(folder)]
+        self.lr = ImagePool(lr_sources, min_side=self.lr_crop)
+        self.left_out += unusable + self.lr.left_out
         if config.hr_dir:
-            self.hr = hr_crops(config.hr_dir, hr_crop, config.max_hr_side, self.left_out)
+            self.hr = ImagePool(list_sources(config.hr_dir), min_side=hr_crop, max_side=config.max_hr_side)
+            self.left_out += self.hr.left_out
         else:
-            stand_ins = [source for source, size in lr_sizes.items() if min(size) >= hr_crop * scale]
-            self.hr = HrCrops(stand_ins, reduction=scale)
+            self.hr = ImagePool(self.lr.sources, min_side=hr_crop, reduction=scale)
         if config.lr_dirs and not self.hr:
             stand_in = "" if config.hr_dir else f", since the LR images are too small to stand in, reduced by {scale}"
             side = hr_crop * self.hr.reduction
@@ -113,41 +117,41 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             raise ValueError(f"the weights {config.weights} leave nothing to draw; raise that of what is there")
         if not any(counts):
             raise ValueError(f"no image is usable; the first reason: {(self.left_out or ['the folders are empty'])[0]}")
-        self._lr_image = ReadCache(self._read_lr)
 
     @property
     def lr_crop(self) -> int:
         """Return the side of the LR crops."""
         return self.hr_crop // self.scale
 
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
         """Make the batch with a number.
 
         Returns:
             hr (B, 3, hr_crop, hr_crop) and lr (B, 3, hr_crop/scale, hr_crop/scale) in [0, 1]; paired (B,) bool, False
             where lr is a real image of some other scene; compression (B, 2), see `compression_of`, nan where unknown.
         """
-        rng = random.Random(f"{self.seed}/{step}")
-        looks = [self._look(rng) for _ in range(self.batch_size // 2)]
+        rng = random.Random(f"{self.seed}/{number}")
+        looks = [self._look(rng, number) for _ in range(self.batch_size // 2)]
         hr, lr, paired, compression = (torch.cat(parts) for parts in zip(*looks, strict=True))
         return {"hr": hr, "lr": lr, "paired": paired, "compression": compression}
 
-    def real_lr_crops(self, per_image: int, size: int) -> list[Tensor]:
-        """Cut crops of every real LR image, for the bank of codes.
+    @cached_property
+    def real_lr_crops(self) -> list[Tensor]:
+        """Cut crops of every real LR image, once, for the bank of codes.
 
         Returns:
-            For each image (per_image, 3, side, side): side is ``size``, or what a smaller image has in whole blocks.
+            For each image (BANK_CROPS, 3, side, side) in [0, 1]: the side is BANK_SIDE, or what a smaller image has in
+            whole blocks.
         """
         crops = []
-        images = [lr for _, lr in self.pairs] + [read_image(source.read()) for source in self.lr]
-        for index, image in enumerate(images):
+        for index, image in enumerate(chain((lr for _, lr in self.pairs), self.lr.whole_images())):
             rng = random.Random(f"{self.seed}/bank/{index}")
-            side = min(size, *(length // STRIDE * STRIDE for length in image.shape[:2]))
-            own = [to_tensor(crop(image, *corner(rng, image, side, STRIDE), side)) for _ in range(per_image)]
+            side = min(BANK_SIDE, *(length // STRIDE * STRIDE for length in image.shape[:2]))
+            own = [to_tensor(crop(image, *corner(rng, image, side, STRIDE), side)) for _ in range(BANK_CROPS)]
             crops.append(torch.cat(own))
         return crops
 
-    def _look(self, rng: random.Random) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _look(self, rng: random.Random, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Draw two samples with one degradation: hr, lr, paired, compression."""
         unknown = torch.full((2, 2), float("nan"))
         kind = rng.choices(("recipe", "pair", "unpaired"), self.kind_weights)[0]
@@ -160,7 +164,7 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
                 torch.ones(2, dtype=torch.bool),
                 unknown,
             )
-        hr = torch.cat([self.hr.draw(rng, self.hr_crop) for _ in range(2)])
+        hr = torch.cat([self.hr.draw(rng, self.hr_crop, number) for _ in range(2)])
         if kind == "recipe":
             recipe = rng.choice(self.recipes)
             params = recipe.draw(rng.getrandbits(62), self.scale)
@@ -168,12 +172,9 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
                 lr = recipe.apply(hr, [params, params])
             compression = torch.tensor(compression_of(params)).expand(2, 2)
             return hr, lr, torch.ones(2, dtype=torch.bool), compression
-        image = self._lr_image(rng.randrange(len(self.lr)))
+        image = self.lr.pick(rng, number)
         crops = [crop(image, *corner(rng, image, self.lr_crop, STRIDE), self.lr_crop) for _ in range(2)]
         return hr, torch.cat([to_tensor(crop) for crop in crops]), torch.zeros(2, dtype=torch.bool), unknown
-
-    def _read_lr(self, index: int) -> Image:
-        return read_image(self.lr[index].read())
 
     def _pair_crop(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
         top, left = corner(rng, lr, self.lr_crop, STRIDE)

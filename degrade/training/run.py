@@ -19,8 +19,6 @@ from degrade.training.report import CURVES, plot_curves, sample_sheet, write_car
 from degrade.training.state import TrainState
 from degrade.training.step import Models, Optimizers, Step, train_step
 
-BANK_CROPS_PER_IMAGE = 4
-BANK_CROP_LR = 64
 BANK_BATCHES = 64
 
 
@@ -140,7 +138,7 @@ def averaged_degrader(trained: RealisticDegrader, average: EMAModel | None, data
     degrader = deepcopy(trained)
     if average is not None:
         average.copy_to(degrader.parameters())
-    crops = data.real_lr_crops(BANK_CROPS_PER_IMAGE, BANK_CROP_LR)
+    crops = data.real_lr_crops
     if not crops:
         crops = [data[-1 - i]["lr"] for i in range(BANK_BATCHES)]  # numbers that training never reaches
     with torch.inference_mode():

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,14 @@ def test_the_picture_of_upscaling_shows_lr_bicubic_sr_and_hr_and_the_shipped_stu
     shown = load("show_upscaling").rows(tmp_path)
     assert [image.shape[0] for image in shown[0]] == [64, 256, 256, 256] and len(shown) == 2
     assert all(psnr_y(sr, hr) > psnr_y(bicubic, hr) + 0.2 for _, bicubic, sr, hr in shown)
+
+
+def test_the_benchmark_of_memory_measures_a_command_and_its_loaders(tmp_path, capsys) -> None:
+    module = load("benchmark_memory")
+    module.make_photographs(tmp_path / "photographs", 22, 0.2)
+    assert len(list((tmp_path / "photographs" / "hr").iterdir())) == 22
+    megabytes, seconds = module.peak_megabytes(["presets"])
+    assert 10 < megabytes < 2000 and seconds > 0
+    module.main(["--counts", "4", "--megapixels", "0.4", "--eval-crops", "16", "--train-steps", "2"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(figures) == {"degrade eval", "degrade train"} and all(figure["4"] > 100 for figure in figures.values())

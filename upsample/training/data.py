@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from degrade.files.sources import IMAGE_SUFFIXES, Source
+from degrade.files.sources import IMAGE_SUFFIXES, Source, list_sources
 from degrade.files.tars import HR_ROLES, LR_ROLES, shard_paths, split_member, tar_members
 from degrade.images.codec import read_image
-from degrade.images.crops import ReadCache, hr_crops
+from degrade.images.crops import ImagePool, ReadCache
 from degrade.images.geometry import Image, corner, crop
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_tensor
@@ -89,7 +89,10 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         self.pairs, unusable = aligned_pairs(config.pairs, scale=scale, min_side=hr_crop // scale)
         self.left_out += unusable
         self.recipes = [Recipe.load(name) for name in config.recipes]
-        self.hr = hr_crops(config.hr_dir, hr_crop, config.max_hr_side, self.left_out) if made else None
+        self.hr: ImagePool | None = None
+        if made:
+            self.hr = ImagePool(list_sources(config.hr_dir), min_side=hr_crop, max_side=config.max_hr_side)
+            self.left_out += self.hr.left_out
         if self.hr is not None and not self.hr:
             raise ValueError(f"no HR photograph of {config.hr_dir} has sides of {hr_crop} px; use larger ones")
         counts = (len(self.shards), len(self.pairs), len(self.recipes), bool(config.online_degrader))
@@ -110,7 +113,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         hr, lr, online, seeds = [], [], [], []
         for _ in range(self.batch_size):
             kind = rng.choices(KINDS, self.kind_weights)[0]
-            one_hr, one_lr = self._draw(rng, kind)
+            one_hr, one_lr = self._draw(rng, kind, number)
             hr.append(one_hr)
             lr.append(one_lr)
             online.append(kind == "online")
@@ -122,13 +125,13 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
             "seed": torch.tensor(seeds, dtype=torch.int64),
         }
 
-    def _draw(self, rng: random.Random, kind: str) -> tuple[Tensor, Tensor]:
+    def _draw(self, rng: random.Random, kind: str, number: int) -> tuple[Tensor, Tensor]:
         if kind == "shards":
             return self._cut(rng, *self._usable_shard_pair(rng))
         if kind == "pairs":
             return self._cut(rng, *rng.choice(self.pairs))
         assert self.hr is not None
-        hr = self._toned(rng, self.hr.draw(rng, self.hr_crop))[0]
+        hr = self._toned(rng, self.hr.draw(rng, self.hr_crop, number))[0]
         if kind == "online":
             return hr, hr.new_zeros(1, 3, self.hr_crop // self.scale, self.hr_crop // self.scale)
         recipe = rng.choice(self.recipes)
@@ -139,7 +142,8 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Draw a pair that can be read and is large enough; warn about a broken one and draw another."""
         for _ in range(TRIES):
             try:
-                return self._shard_pair(rng.randrange(len(self.shards)))
+                hr, lr = self._shard_pair(rng.randrange(len(self.shards)))
+                return hr, lr
             except (ValueError, OSError) as err:
                 warnings.warn(f"not used: {err}", stacklevel=2)
                 reason = err

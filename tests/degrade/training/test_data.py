@@ -79,7 +79,7 @@ def test_data_that_cannot_teach_are_told_in_a_sentence(config, told) -> None:
 def test_without_hr_the_photographs_to_learn_from_stand_in_reduced(photo_folder) -> None:
     config = DataConfig(lr_dirs=(str(photo_folder),), recipes=("bicubic",), weights=(0.5, 0, 0.5))
     data = TrainingData(config, scale=4, hr_crop=64, batch_size=4, seed=0)
-    assert data.hr._image(0).shape[0] == 512 // 4
+    assert max(data.hr.image(source).shape[0] for source in data.hr.sources) == 512 // 4
     batch = data[0]
     assert batch["hr"].shape == (4, 3, 64, 64) and batch["lr"].shape == (4, 3, 16, 16)
     with pytest.raises(ValueError, match="no HR photograph has sides of 1024 px.*too small to stand in, reduced by 4"):
