@@ -1,8 +1,8 @@
-"""Records that lie in shards keep their meaning: the same seed draws them again, and they make the LR they made then.
+"""Records stored in shards keep their meaning: a seed draws the same record, and a record makes the same LR.
 
-golden_records.json was written before operations and their drawn numbers became classes, and its entries must not be
-rewritten: they stand for the data sets that people have. ``python tests/degrade/recipes/test_golden_records.py`` adds
-the cases that it lacks, after a preset, a recipe or a seed was added below.
+golden_records.json stands for the data sets that people already have, so its entries must never be rewritten; the code
+that wrote them kept drawn numbers in plain dictionaries. After a preset, a recipe or a seed is added below,
+``python tests/degrade/recipes/test_golden_records.py`` adds the entries that are missing.
 """
 
 import base64
@@ -23,7 +23,9 @@ from degrade.recipes.recipe import PRESET_NAMES, Recipe
 
 GOLDEN = Path(__file__).with_name("golden_records.json")
 HR_SIDE = 48
-TOLERATED_SHARE = 1e-3  # of the values of a recipe, by one grey level: another CPU may round a 7th digit differently
+TOLERATED_SHARE = (
+    1e-3  # of a recipe's values may differ by one grey level: another CPU may round the 7th digit differently
+)
 
 KERNELS = ["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso", "sinc", "disk",
            "motion"]  # fmt: skip
@@ -58,6 +60,7 @@ EVERY_OPERATION = {
         ]},
     ],
 }  # fmt: skip
+RECIPES = {"every-operation": EVERY_OPERATION}  # add a new operation in a recipe of its own
 SEEDS = {**dict.fromkeys(PRESET_NAMES, range(3)), "bicubic": range(1), "every-operation": range(12)}
 
 
@@ -75,7 +78,7 @@ class Case(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """Draw the record that `degrade synth` writes into a shard."""
-        own = Recipe.preset(self.recipe) if self.recipe in PRESET_NAMES else Recipe.from_dict(EVERY_OPERATION)
+        own = Recipe.preset(self.recipe) if self.recipe in PRESET_NAMES else Recipe.from_dict(RECIPES[self.recipe])
         return DegradationMix(None, own, scale=self.scale).draw([self.seed])[0]
 
     def lr(self, record: dict[str, Any]) -> np.ndarray:
@@ -136,7 +139,8 @@ def missing_cases(golden: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict
     for case in CASES:
         if case.name not in golden:
             record = case.record()
-            yield case.name, {"record": record, "lr_png": base64.b64encode(encode_image(case.lr(record), "png")).decode()}
+            png = encode_image(case.lr(record), "png")
+            yield case.name, {"record": record, "lr_png": base64.b64encode(png).decode()}
 
 
 if __name__ == "__main__":
