@@ -9,9 +9,10 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from degrade.degrader import MIN_REFERENCE_SIDE, RealisticDegrader
@@ -20,7 +21,10 @@ from degrade.files.sources import list_sources
 from degrade.images.codec import read_image
 from degrade.images.tensors import to_tensor
 from degrade.ops.compress import quantise
-from degrade.recipes.recipe import Recipe
+from degrade.recipes.file import validated
+from degrade.recipes.ranges import Number, Seed
+from degrade.recipes.recipe import DrawnRecipe, Recipe
+from degrade.recipes.steps import StrictModel
 
 Record = dict[str, Any]
 
@@ -78,7 +82,11 @@ class DegradationMix(nn.Module):
     def _draw(self, seed: int) -> Record:
         generator = torch.Generator().manual_seed(seed)
         if self.recipe is not None and float(torch.rand((), generator=generator)) < self.recipe_share:
-            return {"kind": "recipe", "recipe": self.recipe.name, "params": self.recipe.draw(seed, self.scale)}
+            return {
+                "kind": "recipe",
+                "recipe": self.recipe.name,
+                "params": self.recipe.draw(seed, self.scale).to_dict(),
+            }
         assert self.degrader is not None
         if self.codes is None:
             code = self.degrader.sample_codes(1, generator=generator)[0]
@@ -106,7 +114,7 @@ class DegradationMix(nn.Module):
             rows = [i for i in learned if records[i]["steps"] == steps]
             parts |= zip(rows, self._learned(hr[rows], [records[i] for i in rows], steps), strict=True)
         if classical:
-            lr = Recipe.apply(hr[classical], [records[i]["params"] for i in classical])
+            lr = Recipe.apply(hr[classical], [DrawnRecipe.from_dict(records[i]["params"]) for i in classical])
             parts |= zip(classical, lr, strict=True)
         return torch.stack([parts[i] for i in range(len(hr))])
 
@@ -133,6 +141,36 @@ class DegradationMix(nn.Module):
     def forward(self, hr: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
         """Draw and apply in one go: (B, 3, H, W) in [0, 1] -> (B, 3, H/scale, W/scale); fresh entropy without seeds."""
         return self.degrade(hr, self.draw([secrets.randbits(62) for _ in hr] if seeds is None else seeds))
+
+
+class _RecipeRecord(StrictModel):
+    """What `DegradationMix.draw` writes of a degradation by a recipe."""
+
+    kind: Literal["recipe"]
+    recipe: str
+    params: DrawnRecipe
+
+
+class _LearnedRecord(StrictModel):
+    """What `DegradationMix.draw` writes of a learned degradation."""
+
+    kind: Literal["learned"]
+    code: list[Number]
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    noise_seed: Seed
+
+
+def check_record(record: Record, source: str) -> None:
+    """Check a record that comes back from a file, before anything is computed from it.
+
+    Args:
+        record: plain types, as `DegradationMix.draw` returns them.
+        source: where the record stands, for the error message.
+
+    Raises:
+        ValueError: it is not such a record; one sentence says where.
+    """
+    validated(_LearnedRecord if record.get("kind") == "learned" else _RecipeRecord, record, source=source)
 
 
 @contextmanager

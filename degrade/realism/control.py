@@ -29,8 +29,7 @@ from degrade.realism.sets import (
     make_like,
 )
 from degrade.realism.statistics import Array, table_of
-from degrade.recipes.recipe import Recipe
-from degrade.recipes.steps import Drawn
+from degrade.recipes.recipe import DrawnRecipe, Recipe
 
 SAMPLES = 8  # K, of each HR crop
 SCORED = 40  # crops of the real pairs, evenly from all, that samples are scored on
@@ -56,7 +55,7 @@ class KnownPairs:
     lr: Crops
     reference: Crops
     images: Sequence[int]
-    drawn: Sequence[Drawn] = ()
+    drawn: Sequence[DrawnRecipe] = ()
 
 
 def real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[KnownPairs, list[str]]:

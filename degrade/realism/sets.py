@@ -17,8 +17,7 @@ from degrade.images.geometry import reduce_by
 from degrade.images.tensors import Crops, to_image, to_tensors
 from degrade.mix import DegradationMix, Record
 from degrade.networks.texture import BLOCK
-from degrade.recipes.recipe import Recipe
-from degrade.recipes.steps import Drawn
+from degrade.recipes.recipe import DrawnRecipe, Recipe
 
 BATCH = 8
 RECIPES = {"real_esrgan": "real-esrgan", "bicubic": "bicubic"}  # name in the report: preset
@@ -114,10 +113,10 @@ def draw_seeds(purpose: str, seed: int, count: int) -> list[int]:
     return [rng.getrandbits(53) for _ in range(count)]
 
 
-def apply_drawn(hr: Crops, drawn: Sequence[Drawn]) -> Crops:
+def apply_drawn(hr: Crops, drawn: Sequence[DrawnRecipe]) -> Crops:
     """Degrade each crop by a recipe's drawn parameters."""
-    carrier = DegradationMix(None, Recipe.preset("bicubic"), scale=drawn[0]["scale"])
-    return degrade_crops(hr, carrier, [{"kind": "recipe", "params": params} for params in drawn])
+    carrier = DegradationMix(None, Recipe.preset("bicubic"), scale=drawn[0].scale)
+    return degrade_crops(hr, carrier, [{"kind": "recipe", "params": params.to_dict()} for params in drawn])
 
 
 def degrade_crops(hr: Crops, mix: DegradationMix, records: Sequence[Record]) -> Crops:

@@ -1,6 +1,5 @@
 """How much repeated draws of one HR crop differ, and from which of the two sources: the noise or the look."""
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,8 +20,7 @@ from degrade.realism.sets import (
     make_like,
 )
 from degrade.realism.statistics import table_of
-from degrade.recipes.recipe import Recipe
-from degrade.recipes.steps import Drawn
+from degrade.recipes.recipe import DrawnRecipe, Recipe
 
 SAMPLES = 8  # of each crop
 CROPS = 16
@@ -81,7 +79,7 @@ def known_spreads(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figur
     }
 
 
-def _turned(drawn: Sequence[Drawn], by: int) -> Sequence[Drawn]:
+def _turned(drawn: Sequence[DrawnRecipe], by: int) -> Sequence[DrawnRecipe]:
     return [*drawn[by:], *drawn[:by]]
 
 
@@ -114,10 +112,7 @@ def _draws_of_recipe(hr: Crops, recipe: Recipe, scale: int, seed: int) -> dict[s
     return {name: [apply_drawn(hr, draw) for draw in draws] for name, draws in drawn.items()}
 
 
-def _with_noise(drawn: Drawn, seed: int) -> Drawn:
-    """The same degradation with the noise of this seed."""
-    drawn = copy.deepcopy(drawn)
-    for number, step in enumerate(drawn["steps"]):
-        if "seed" in step:
-            step["seed"] = 1000 * seed + number
-    return drawn
+def _with_noise(drawn: DrawnRecipe, seed: int) -> DrawnRecipe:
+    """Return the same degradation with the pixel noise of this seed."""
+    steps = [step.with_seed(1000 * seed + number) for number, step in enumerate(drawn.steps)]
+    return drawn.model_copy(update={"steps": steps})

@@ -1,4 +1,4 @@
-"""Reading recipe files, and saying in one sentence what is wrong with one."""
+"""Read recipe files, and say in one sentence what is wrong with one."""
 
 import difflib
 import re
@@ -13,7 +13,7 @@ from degrade.files.mappings import read_mapping
 from degrade.recipes.groups import Step
 from degrade.recipes.real_esrgan import RealEsrganOptions, import_real_esrgan_options, is_real_esrgan_options
 
-MAX_VALUES = 10_000  # of a recipe, what aliases share counted each time: ten lines can say a billion steps
+MAX_VALUES = 10_000  # in a recipe, counted again for every alias: ten lines of YAML can stand for a billion steps
 MAX_DEPTH = 100
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,16 +24,16 @@ _STEP_TYPES: dict[str, type[BaseModel]] = {
 
 
 def read_recipe_file(path: Path) -> dict[str, Any]:
-    """Parse a recipe file; a Real-ESRGAN options file is turned into a recipe, with notes.
+    """Parse a recipe file, or turn an options file of Real-ESRGAN into a recipe with notes.
 
     Args:
         path: .yaml, .yml or .toml.
 
     Returns:
-        The recipe as plain types, not yet validated; named after the file when it does not name itself.
+        The recipe as plain types, not yet validated; it takes the file's name if it has none.
 
     Raises:
-        ValueError: the file cannot be read or parsed, in one sentence.
+        ValueError: the file cannot be read or parsed; one sentence says why.
     """
     data = {"name": path.stem} | read_mapping(path)
     if not is_real_esrgan_options(data):
@@ -50,10 +50,10 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
 
 
 def validated(model: type[Model], data: Mapping[str, Any], source: str = "recipe") -> Model:
-    """Validate plain data, with the first fault as one sentence.
+    """Build a model from plain data.
 
     Raises:
-        ValueError: names the source, the place, the key or value, and the way out.
+        ValueError: the first fault in one sentence, with the source, the place, the key or value, and what to write.
     """
     try:
         _check_extent(data)
@@ -66,7 +66,10 @@ def validated(model: type[Model], data: Mapping[str, Any], source: str = "recipe
 
 
 def _check_extent(data: Any) -> None:
-    """Refuse what is nested too deeply, in itself, or holds too much; cheap however large shared parts make it."""
+    """Refuse data that is nested too deeply, contains itself, or holds too many values.
+
+    Each part is looked at once, so the check is fast even where YAML aliases repeat a part millions of times.
+    """
     known: dict[int, tuple[int, int]] = {}  # values and depth of what was counted already, by identity
 
     def extent(value: Any, depth: int) -> tuple[int, int]:
@@ -105,12 +108,14 @@ def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
             return f"unknown value {told} in {_where(place)}; {_suggest(told, known)}"
         case "missing":
             return f"{_where(place[:-1])} lacks the key {place[-1]!r}; add it"
+        case "model_type" | "model_attributes_type":
+            return f"{_where(place)} is no mapping of keys to values, got {told}; write one"
     reason = fault["msg"].removeprefix("Value error, ")
     return f"{_where(place)}: {reason[0].lower()}{reason[1:]}, got {told}"
 
 
 def _where(place: Sequence[str | int]) -> str:
-    """('steps', 2, 'blur', 'sigma_px', 0) as 'steps[2] (blur) sigma_px[0]'."""
+    """Write the place ('steps', 2, 'blur', 'sigma_px', 0) as 'steps[2] (blur) sigma_px[0]'."""
     words = ""
     for previous, part in zip([None, *place], place, strict=False):
         if part == "[key]":
@@ -125,7 +130,7 @@ def _where(place: Sequence[str | int]) -> str:
 
 
 def _model_at(place: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel]:
-    """The model that a place of an error lies in: that of the last op on the way."""
+    """Return the model that the place of an error lies in: that of the last op on the way."""
     for previous, part in zip([None, *place], place, strict=False):
         if isinstance(previous, int) and part in _STEP_TYPES:
             model = _STEP_TYPES[str(part)]

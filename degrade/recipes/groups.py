@@ -1,35 +1,25 @@
-"""Steps that hold steps: a chain, a weighted choice, a random order, a chain per scale. They nest freely."""
+"""Group steps: as a chain, a weighted choice, a random order, or a chain per scale. Groups nest freely."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from degrade.errors import shown
+from degrade.recipes.operations import Operation
 from degrade.recipes.ranges import Dice, Shares
-from degrade.recipes.steps import (
-    BaseStep,
-    Blur,
-    Camera,
-    Chroma,
-    Drawn,
-    Jpeg,
-    Noise,
-    Quantise,
-    Resize,
-    Sharpen,
-    StrictModel,
-    Webp,
-)
+from degrade.recipes.resize import Resize
+from degrade.recipes.steps import BaseStep, DrawnStep, StrictModel
 
 
 class Chain(BaseStep):
-    """Steps in the written order; groups steps that belong together inside the other groups."""
+    """Do the steps in the written order; keeps steps together inside the other groups."""
 
     op: Literal["chain"] = "chain"
     steps: tuple["Step", ...] = Field(min_length=1)
     """The steps."""
 
-    def _draw(self, dice: Dice, scale: int) -> list[Drawn]:
+    def _draw(self, dice: Dice, scale: int) -> Sequence[DrawnStep]:
         return draw_chain(self.steps, dice, scale)
 
     def _summary(self) -> str:
@@ -37,7 +27,7 @@ class Chain(BaseStep):
 
 
 class OneOf(BaseStep):
-    """Exactly one of the steps."""
+    """Do exactly one of the steps."""
 
     op: Literal["one_of"] = "one_of"
     steps: tuple["Step", ...] = Field(min_length=1)
@@ -53,7 +43,7 @@ class OneOf(BaseStep):
             )
         return self
 
-    def _draw(self, dice: Dice, scale: int) -> list[Drawn]:
+    def _draw(self, dice: Dice, scale: int) -> Sequence[DrawnStep]:
         weights = self.weights or (1.0,) * len(self.steps)
         chosen = dice.pick({str(index): weight for index, weight in enumerate(weights)})
         return self.steps[int(chosen)].draw(dice, scale)
@@ -63,16 +53,16 @@ class OneOf(BaseStep):
 
 
 class Shuffle(BaseStep):
-    """All the steps in a random order, except that those which resize keep their order among themselves.
+    """Do all steps in a random order, but those that resize in the written order among themselves.
 
-    A step that must come last is written after the shuffle.
+    Write a step that must come last after the shuffle.
     """
 
     op: Literal["shuffle"] = "shuffle"
     steps: tuple["Step", ...] = Field(min_length=1)
     """The steps."""
 
-    def _draw(self, dice: Dice, scale: int) -> list[Drawn]:
+    def _draw(self, dice: Dice, scale: int) -> Sequence[DrawnStep]:
         order = dice.order(len(self.steps))
         resizing = iter(sorted(index for index in order if _resizes(self.steps[index])))
         order = [next(resizing) if _resizes(self.steps[index]) else index for index in order]
@@ -83,11 +73,11 @@ class Shuffle(BaseStep):
 
 
 class ByScale(BaseStep):
-    """Another chain for every scale, for recipes whose published numbers depend on it."""
+    """Do another chain for every scale, as recipes need whose published numbers depend on it."""
 
     op: Literal["by_scale"] = "by_scale"
     steps: dict[Literal[2, 3, 4], tuple["Step", ...]] = Field(min_length=1)
-    """Chains by scale."""
+    """Chain of each scale: 2, 3 or 4."""
 
     @model_validator(mode="before")
     @classmethod
@@ -97,7 +87,7 @@ class ByScale(BaseStep):
             return data | {"steps": steps}
         return data
 
-    def _draw(self, dice: Dice, scale: int) -> list[Drawn]:
+    def _draw(self, dice: Dice, scale: int) -> Sequence[DrawnStep]:
         for own_scale, steps in self.steps.items():
             if own_scale == scale:
                 return draw_chain(steps, dice, scale)
@@ -107,22 +97,19 @@ class ByScale(BaseStep):
         return "by scale: " + "; ".join(f"x{scale} {summarise(steps)}" for scale, steps in self.steps.items())
 
 
-Step = Annotated[
-    Blur | Resize | Noise | Camera | Jpeg | Webp | Chroma | Sharpen | Quantise | Chain | OneOf | Shuffle | ByScale,
-    Field(discriminator="op"),
-]
+Step = Annotated[Operation | Chain | OneOf | Shuffle | ByScale, Field(discriminator="op")]
 GROUPS: tuple[type[StrictModel], ...] = (Chain, OneOf, Shuffle, ByScale)
 for _group in GROUPS:
     _group.model_rebuild()
 
 
-def draw_chain(steps: "tuple[Step, ...] | list[Step]", dice: Dice, scale: int) -> list[Drawn]:
-    """Draw every step in turn; the operations of one sample."""
+def draw_chain(steps: "tuple[Step, ...] | list[Step]", dice: Dice, scale: int) -> list[DrawnStep]:
+    """Draw every step in turn and return the operations of one image in order."""
     return [drawn for step in steps for drawn in step.draw(dice, scale)]
 
 
 def summarise(steps: "tuple[Step, ...]", separator: str = " > ") -> str:
-    """One line for a chain of steps."""
+    """Describe a chain of steps in one line."""
     return separator.join(step.summary() for step in steps)
 
 

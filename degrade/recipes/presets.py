@@ -1,4 +1,4 @@
-"""Named recipes with the numbers that the published code really uses.
+"""Define the preset recipes, with the numbers that the published code really uses.
 
 | name | source |
 |---|---|
@@ -17,12 +17,16 @@ import difflib
 from collections.abc import Callable
 from typing import Literal
 
+from degrade.ops.resize import ResizeMode
+from degrade.recipes.blur import Blur
+from degrade.recipes.compress import Jpeg
 from degrade.recipes.groups import ByScale, Chain, OneOf, Shuffle, Step
+from degrade.recipes.noise import Camera, Noise
 from degrade.recipes.real_esrgan import RealEsrganOptions
-from degrade.recipes.steps import Blur, Camera, Jpeg, ModeName, Noise, Resize
+from degrade.recipes.resize import Resize
 
-_CV2_MODES: dict[ModeName, float] = {"bilinear": 1.0, "bicubic": 1.0, "area": 1.0}
-_REDUX_MODES: dict[ModeName, float] = {"bilinear": 1.0, "bicubic": 1.0, "nearest": 1.0, "lanczos": 1.0}
+_CV2_MODES: dict[ResizeMode, float] = {"bilinear": 1.0, "bicubic": 1.0, "area": 1.0}
+_REDUX_MODES: dict[ResizeMode, float] = {"bilinear": 1.0, "bicubic": 1.0, "nearest": 1.0, "lanczos": 1.0}
 
 REAL_ESRGAN = RealEsrganOptions()
 REAL_ESRGAN_LIGHT = RealEsrganOptions(
@@ -61,7 +65,7 @@ NEOSR = RealEsrganOptions(
 
 
 def preset_steps(name: str) -> tuple[str, tuple[Step, ...]]:
-    """Description and steps of a preset.
+    """Return the description and the steps of a preset.
 
     Args:
         name: one of ``PRESET_NAMES``.

@@ -1,7 +1,7 @@
-"""The small types of a recipe file: ranges, weighted choices, and the dice that draw from them.
+"""Define the small types of a recipe file: ranges, weighted choices, and the dice that draw from them.
 
 A range is written ``[low, high]`` or as one number; a choice as a name, a list of names (equal weights) or a mapping of
-names to weights. Both are checked on reading, with one sentence for what is wrong.
+names to weights. Both are checked when they are read, and one sentence says what is wrong.
 """
 
 import math
@@ -54,10 +54,10 @@ def _drawable(value: dict[str, float]) -> dict[str, float]:
 
 
 def check_weights(weights: tuple[float, ...]) -> tuple[float, ...]:
-    """Refuse weights that nothing can be drawn by.
+    """Return the weights if they can be drawn from.
 
     Raises:
-        ValueError: one is negative, or their sum is 0 or not finite.
+        ValueError: a weight is negative, or the sum of all is 0 or not finite.
     """
     if min(weights, default=0) < 0 or not 0 < sum(weights) < math.inf:
         told = shown(list(weights))
@@ -66,7 +66,7 @@ def check_weights(weights: tuple[float, ...]) -> tuple[float, ...]:
 
 
 class _AlsoNumber:
-    """JSON schema of a range: the pair, or one number."""
+    """Write a range into the JSON schema: the pair, or one number."""
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         pair = handler(schema)
@@ -74,7 +74,7 @@ class _AlsoNumber:
 
 
 class _AlsoNames:
-    """JSON schema of a choice: the mapping, a list of its names, or one name."""
+    """Write a choice into the JSON schema: the mapping, a list of its names, or one name."""
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         mapping = handler(schema)
@@ -91,6 +91,15 @@ FractionRange = Annotated[tuple[float, float], _Pair, AfterValidator(_between(0,
 QualityRange = Annotated[tuple[int, int], _Pair, AfterValidator(_between(1, 100)), _AlsoNumber()]
 OddSizeRange = Annotated[tuple[int, int], _Pair, AfterValidator(_between(1, 101)), AfterValidator(_odd), _AlsoNumber()]
 Probability = Annotated[float, Field(ge=0, le=1)]
+# bounds of the numbers that are drawn from these ranges and stored in records
+Angle = Annotated[float, Field(ge=-10, le=10)]
+Strength = Annotated[float, Field(ge=0, le=1000)]
+Length = Annotated[float, Field(ge=0, le=100)]
+Factor = Annotated[float, Field(ge=0.01, le=100)]
+Quality = Annotated[int, Field(ge=1, le=100)]
+KernelSize = Annotated[int, Field(ge=1, le=101)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Shares = Annotated[tuple[float, ...], AfterValidator(check_weights)]
 Weights = Annotated[
     dict[Name, float],
@@ -101,8 +110,13 @@ Weights = Annotated[
 Direction = Literal["up", "down", "keep"]
 
 
+def span(bounds: tuple[float, float]) -> str:
+    """Write a range for a summary: ``1-30``, or one number if both ends are the same."""
+    return f"{bounds[0]:g}" if bounds[0] == bounds[1] else f"{bounds[0]:g}-{bounds[1]:g}"
+
+
 class Dice:
-    """Draws from a seed. Uses ``random.Random.random`` only, the one stream that Python promises never to change.
+    """Draw from a seed, with ``random.Random.random`` only: the one stream that Python promises never to change.
 
     Args:
         seed: non-negative integer.
@@ -117,27 +131,27 @@ class Dice:
         self._random = random.Random(seed).random
 
     def chance(self, probability: float) -> bool:
-        """True with that probability."""
+        """Return True with this probability."""
         return self._random() < probability
 
     def uniform(self, bounds: tuple[float, float]) -> float:
-        """A number in [low, high)."""
+        """Draw a number in [low, high)."""
         return bounds[0] + (bounds[1] - bounds[0]) * self._random()
 
     def log_uniform(self, bounds: tuple[float, float]) -> float:
-        """A number in [low, high), low > 0, whose logarithm is uniform."""
+        """Draw a number in [low, high), low > 0, whose logarithm is uniform."""
         return math.exp(self.uniform((math.log(bounds[0]), math.log(bounds[1]))))
 
     def normal(self) -> float:
-        """A standard normal number (Box-Muller)."""
+        """Draw a standard normal number (Box-Muller)."""
         return math.sqrt(-2 * math.log(1 - self._random())) * math.cos(2 * math.pi * self._random())
 
     def integer(self, bounds: tuple[int, int], step: int = 1) -> int:
-        """One of low, low + step, ..., high."""
+        """Draw one of low, low + step, ..., high."""
         return bounds[0] + step * int(self._random() * ((bounds[1] - bounds[0]) // step + 1))
 
     def pick(self, weights: Mapping[Name, float]) -> Name:
-        """One of the names, in proportion to its weight."""
+        """Draw one of the names, in proportion to its weight."""
         names = [name for name, weight in weights.items() if weight > 0]
         left = self._random() * sum(weights[name] for name in names)
         for name in names[:-1]:
@@ -147,10 +161,10 @@ class Dice:
         return names[-1]
 
     def order(self, count: int) -> list[int]:
-        """A permutation of range(count)."""
+        """Draw a permutation of range(count)."""
         keys = [self._random() for _ in range(count)]
         return sorted(range(count), key=keys.__getitem__)
 
     def seed(self) -> int:
-        """An integer seed for pixel noise, in [0, 2^32): torch's CPU generator looks at 32 bits."""
+        """Draw a seed for pixel noise, an integer in [0, 2^32): torch's CPU generator uses 32 bits."""
         return int(self._random() * 2**32)

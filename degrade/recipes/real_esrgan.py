@@ -1,7 +1,7 @@
-"""Real-ESRGAN's second-order degradation under its own key names, and the import of an existing options file.
+"""Build recipes from the keys of Real-ESRGAN's second-order degradation, and read existing options files.
 
 The keys are those of ``train_realesrgan_x4plus.yml`` (arXiv 2107.10833), which StableSR, S3Diff, OSEDiff, ResShift,
-neosr and many others copied. What counts is what the code does with them: the kernel sizes are the odd numbers 7..21
+neosr and many others copied. They are read as Real-ESRGAN's code uses them: the kernel sizes are the odd numbers 7..21
 whatever ``blur_kernel_size`` says, and the resizes are not antialiased.
 """
 
@@ -11,7 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from degrade.errors import shown
+from degrade.ops.resize import ResizeMode
+from degrade.recipes.blur import Blur, KernelName
+from degrade.recipes.compress import Jpeg
 from degrade.recipes.groups import Chain, Shuffle, Step
+from degrade.recipes.noise import Noise
 from degrade.recipes.ranges import (
     FactorRange,
     OddSizeRange,
@@ -21,7 +25,8 @@ from degrade.recipes.ranges import (
     Shares,
     check_weights,
 )
-from degrade.recipes.steps import Blur, Jpeg, KernelName, ModeName, Noise, Resize, StrictModel
+from degrade.recipes.resize import Resize
+from degrade.recipes.steps import StrictModel
 
 _ThreeShares = Annotated[tuple[float, float, float], AfterValidator(check_weights)]
 _KernelNames = tuple[KernelName, ...]
@@ -34,11 +39,11 @@ _SIX_KERNELS: _KernelNames = (
     "plateau_aniso",
 )
 _SIX_WEIGHTS = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
-_MODES: dict[ModeName, float] = {"area": 1.0, "bilinear": 1.0, "bicubic": 1.0}
+_MODES: dict[ResizeMode, float] = {"area": 1.0, "bilinear": 1.0, "bicubic": 1.0}
 
 
 class RealEsrganOptions(StrictModel):
-    """The degradation keys of a Real-ESRGAN options file; the defaults are the published numbers of x4plus."""
+    """Hold the degradation keys of a Real-ESRGAN options file; the defaults are the published numbers of x4plus."""
 
     resize_prob: _ThreeShares = (0.2, 0.7, 0.1)  # up, down, keep
     resize_range: FactorRange = (0.15, 1.5)
@@ -75,7 +80,7 @@ class RealEsrganOptions(StrictModel):
     kernel_size2: OddSizeRange = Field(default=(7, 21), exclude=True)
 
     def steps(self) -> tuple[Step, ...]:
-        """The recipe: first order, second order, then (to LR + sinc filter) and JPEG in random order."""
+        """Build the recipe: first order, second order, then (to LR + sinc filter) and JPEG in random order."""
         second_order: tuple[Step, ...] = (
             self._blur("2", self.second_blur_prob),
             self._resize("2", of="lr"),
@@ -96,7 +101,7 @@ class RealEsrganOptions(StrictModel):
         )
 
     def kernels(self, order: Literal["", "2"]) -> dict[KernelName, float]:
-        """Weights of the kernel families of the first or the second order, the sinc filter among them."""
+        """Return the weight of each kernel family, the sinc filter among them, in the first or the second order."""
         families, weights = self._of("kernel_list", order), self._of("kernel_prob", order)
         if len(families) != len(weights):
             raise ValueError(
@@ -142,22 +147,22 @@ _SECTIONS = (("degradation",), ("degradations",), ("datasets", "train"))
 
 
 def is_real_esrgan_options(data: Mapping[str, Any]) -> bool:
-    """Whether a parsed file has Real-ESRGAN's degradation keys, at top level or in the sections of its forks."""
+    """Tell whether a parsed file has Real-ESRGAN's degradation keys, at top level or in a section as its forks do."""
     return any(key in section for section in _sections(data) for key in _KEYS)
 
 
 def import_real_esrgan_options(data: Mapping[str, Any]) -> tuple[RealEsrganOptions, tuple[str, ...]]:
-    """Read a Real-ESRGAN options file, with what the original does rather than what its keys suggest.
+    """Read a Real-ESRGAN options file by what the original code does, which is not always what a key suggests.
 
     Args:
         data: the parsed yml or toml; the keys may stand at top level, under ``degradation(s)`` or ``datasets: train``.
 
     Returns:
-        The options, and notes: which keys have no effect, which are for training only, which were not given.
+        The options, and notes that name the keys without effect, those for training only, and those not given.
 
     Raises:
-        ValueError: a key has a value that cannot be (pydantic's, which the recipe loader turns into one sentence, or
-            a sentence).
+        ValueError: a key has an impossible value. The error is one sentence, or pydantic's, which the recipe loader
+            turns into one.
     """
     given: dict[str, Any] = {}
     for section in _sections(data):

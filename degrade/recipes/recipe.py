@@ -1,8 +1,8 @@
-"""Recipes: ordered chains of classical degradations with ranges, drawn anew for every sample.
+"""Degrade images by recipes: ordered chains of classical degradations whose numbers are drawn for every image.
 
-A recipe file is YAML or TOML. Every step names its ``op``; ranges are ``[low, high]`` or one number, choices a name, a
-list or a mapping of names to weights; ``probability`` stands on any step. Groups nest: ``chain``, ``one_of``
-(weighted), ``shuffle`` (random order; a step after it is pinned to the end) and ``by_scale``. For example:
+A recipe file is YAML or TOML. Every step names its ``op`` and may have a ``probability``. A range is ``[low, high]`` or
+one number; a choice is a name, a list of names, or a mapping of names to weights. Groups nest: ``chain``, ``one_of``
+(weighted), ``shuffle`` (random order; a step that must come last is written after it) and ``by_scale``. For example:
 
     name: old-phone
     steps:
@@ -19,8 +19,8 @@ list or a mapping of names to weights; ``probability`` stands on any step. Group
           - {op: resize, of: lr}
       - {op: jpeg, quality: [40, 90]}
 
-``{op: resize, of: lr}`` is the LR size; a chain that does not end at it gets an antialiased bicubic resize. The end is
-always rounded to 8 bits.
+``{op: resize, of: lr}`` resizes to the LR size. A chain whose last resize does not, gets an antialiased bicubic one at
+its end. The result is always rounded to 8 bits.
 
 >>> recipe = Recipe.preset("real-esrgan")
 >>> params = [recipe.draw(seed, scale=4) for seed in (0, 1)]
@@ -31,47 +31,92 @@ torch.Size([2, 3, 16, 16])
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from degrade.ops.blur import blur, disk_kernel, gaussian_kernel, motion_kernel, sinc_kernel, unsharp_mask
-from degrade.ops.compress import jpeg, jpeg_differentiable, quantise, subsample_chroma, webp
-from degrade.ops.noise import camera_noise, gaussian_noise, poisson_noise
-from degrade.ops.resize import resize
+from degrade.ops.compress import quantise
 from degrade.recipes.file import read_recipe_file, validated
 from degrade.recipes.groups import Step, draw_chain, summarise
+from degrade.recipes.operations import DrawnOperation
 from degrade.recipes.presets import PRESET_NAMES, preset_steps
 from degrade.recipes.ranges import Dice
-from degrade.recipes.steps import Drawn, StrictModel
+from degrade.recipes.resize import DrawnResize
+from degrade.recipes.steps import DrawnStep, Sizes, StrictModel
 
-__all__ = ["PRESET_NAMES", "ClassicalDegrader", "Recipe"]
+__all__ = ["PRESET_NAMES", "ClassicalDegrader", "DrawnRecipe", "Recipe"]
 
 _SCALES = (2, 3, 4)
-_ROOM, _GROWTH = 1 << 24, 16  # a step may make this many pixels, or this many times those of the HR image
+
+
+class DrawnRecipe(StrictModel):
+    """Say what a recipe does to one image: the operations in order, with their numbers and the seeds of pixel noise.
+
+    With the HR image, this is enough to make the LR again to the byte. Shards store ``to_dict``.
+    """
+
+    scale: Literal[2, 3, 4]
+    """HR side / LR side."""
+    steps: list[DrawnOperation]
+    """The operations, in order."""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "DrawnRecipe":
+        """Read drawn steps back from the plain types of ``to_dict``.
+
+        Raises:
+            ValueError: an unknown operation or key, or a number out of bounds, in one sentence that says where.
+        """
+        return validated(cls, data, source="params")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``{"scale": ..., "steps": [...]}`` of JSON types, with the numbers that were drawn and no others."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def apply(self, hr: Tensor) -> Tensor:
+        """Degrade one image.
+
+        Args:
+            hr: RGB, (1, 3, H, W) in [0, 1], sides multiples of the scale.
+
+        Returns:
+            LR, (1, 3, H / scale, W / scale), not yet rounded to 8 bits.
+
+        Raises:
+            ValueError: a resize is far too large, or the last does not end at the LR size.
+        """
+        height, width = hr.shape[-2:]
+        sizes = Sizes((height, width), (height // self.scale, width // self.scale))
+        image = hr
+        for step in self.steps:
+            image = step.apply(image, sizes)
+        if tuple(image.shape[-2:]) != sizes.lr:
+            raise ValueError(
+                f"the drawn steps end at {tuple(image.shape[-2:])}, not at LR size {sizes.lr}; draw them again"
+            )
+        return image
 
 
 class Recipe(StrictModel):
-    """An ordered chain of degradations with ranges.
+    """Define an ordered chain of degradations with ranges.
 
-    ``draw`` turns ranges into the numbers of one sample, ``apply`` turns those numbers and an HR image into its LR: the
-    numbers alone make the LR again, to the byte.
+    ``draw`` turns the ranges into the numbers of one image; ``apply`` turns an HR image and those numbers into its LR.
     """
 
     name: str = "recipe"
     """Short name, for reports."""
     description: str = ""
-    """One line about what it imitates."""
+    """One line that says what the recipe imitates."""
     steps: tuple[Step, ...] = Field(min_length=1)
     """The steps, in order."""
     notes: tuple[str, ...] = ()
-    """What an import had to say, such as keys without effect."""
+    """Remarks of an import, for example about keys that have no effect."""
 
     @classmethod
     def preset(cls, name: str) -> "Recipe":
-        """A recipe by name, one of ``PRESET_NAMES``.
+        """Build a preset by its name, one of ``PRESET_NAMES``.
 
         Raises:
             ValueError: there is no such preset; the sentence lists them.
@@ -90,16 +135,16 @@ class Recipe(StrictModel):
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Recipe":
-        """Read a .yaml, .yml or .toml recipe, or an existing Real-ESRGAN options file (see ``notes`` then).
+        """Read a recipe file (.yaml, .yml, .toml), or an options file of Real-ESRGAN; see ``notes`` for the latter.
 
         Raises:
-            ValueError: not such a file, an unknown key or an impossible value, in one sentence that names the file.
+            ValueError: it is no such file, or has an unknown key or an impossible value; one sentence names the file.
         """
         return validated(cls, read_recipe_file(Path(path)), source=str(path))
 
     @classmethod
     def load(cls, name_or_file: str | Path) -> "Recipe":
-        """A preset by name, or a recipe from a file: what a command line takes.
+        """Return the preset of this name, or read the recipe from this file.
 
         Raises:
             ValueError: it is neither, or the file is not a recipe.
@@ -109,60 +154,57 @@ class Recipe(StrictModel):
         return cls.preset(str(name_or_file))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, with every default written out."""
+        """Return the recipe as plain types, with every default written out."""
         return self.model_dump(mode="json")
 
     def summary(self) -> str:
-        """One line: the description, or the chain."""
+        """Describe the recipe in one line: its description if it has one, otherwise its chain."""
         return self.description or summarise(self.steps)
 
-    def draw(self, seed: int, scale: int) -> Drawn:
-        """Draw the degradation of one sample; a pure function of recipe, seed and scale.
+    def draw(self, seed: int, scale: int) -> DrawnRecipe:
+        """Draw the degradation of one image: a pure function of the recipe, the seed and the scale.
 
         Args:
             seed: non-negative integer.
             scale: HR side / LR side: 2, 3 or 4.
-
-        Returns:
-            ``{"scale": scale, "steps": [...]}`` of JSON types, with the seeds of the pixel noise.
 
         Raises:
             ValueError: an unsupported scale or a negative seed.
         """
         if scale not in _SCALES:
             raise ValueError(f"scale {scale} is not supported; use 2, 3 or 4")
-        steps = draw_chain(self.steps, Dice(seed), scale)
-        resizes = [step for step in steps if step["op"] == "resize"]
-        if not resizes or (resizes[-1]["of"], resizes[-1]["factor"]) != ("lr", 1.0):
-            steps.append({"op": "resize", "of": "lr", "factor": 1.0, "mode": "bicubic", "antialias": True})
-        return {"scale": scale, "steps": steps}
+        steps: list[DrawnStep] = draw_chain(self.steps, Dice(seed), scale)
+        resizes = [step for step in steps if isinstance(step, DrawnResize)]
+        if not resizes or not resizes[-1].to_lr_size:
+            steps.append(DrawnResize(op="resize", of="lr", factor=1.0, mode="bicubic", antialias=True))
+        return DrawnRecipe.model_validate({"scale": scale, "steps": steps})
 
     @staticmethod
-    def apply(hr: Tensor, params_list: Sequence[Drawn]) -> Tensor:
-        """Degrade a batch, every sample by its own parameters.
+    def apply(hr: Tensor, params_list: Sequence[DrawnRecipe]) -> Tensor:
+        """Degrade a batch, each image by its own drawn numbers.
 
-        The bytes depend on the sample and its parameters only: not on its neighbours in the batch, on global random
-        state or on the number of threads.
+        The result depends on the image and its numbers only, to the byte: not on the other images of the batch, on
+        global random state or on the number of threads.
 
         Args:
             hr: RGB, (B, 3, H, W) in [0, 1], sides multiples of the scale.
-            params_list: B results of ``draw``, all of one scale.
+            params_list: B results of ``draw``, all for the same scale.
 
         Returns:
-            LR, (B, 3, H / scale, W / scale) in [0, 1], multiples of 1/255; differentiable in ``hr`` (codecs and
-            rounding straight-through).
+            LR, (B, 3, H / scale, W / scale) in [0, 1], multiples of 1/255; differentiable in ``hr`` (gradients pass
+            straight through codecs and rounding).
 
         Raises:
-            ValueError: shapes, scales or parameters do not fit.
+            ValueError: shapes, scales or numbers do not fit together.
         """
         _check_batch(hr, params_list)
         work = hr if hr.dtype == torch.float64 else hr.float()
-        lr = torch.cat([_degrade(image[None], params) for image, params in zip(work, params_list, strict=True)])
+        lr = torch.cat([params.apply(image[None]) for image, params in zip(work, params_list, strict=True)])
         return quantise(lr).to(hr.dtype)
 
 
 class ClassicalDegrader(nn.Module):
-    """A recipe as a layer: every call, and every sample of the batch, is degraded anew.
+    """Wrap a recipe as a layer that draws a new degradation for every image of every call.
 
     Args:
         recipe: a recipe, or the name of a preset.
@@ -183,20 +225,20 @@ class ClassicalDegrader(nn.Module):
         Args:
             hr: RGB, (B, 3, H, W) in [0, 1], sides multiples of the scale.
             seeds: B non-negative integers; None draws them.
-            generator: CPU generator to draw the seeds from; None takes fresh entropy from the system.
+            generator: CPU generator that draws the seeds; None takes them from the operating system's entropy.
 
         Returns:
             LR, (B, 3, H / scale, W / scale) in [0, 1], multiples of 1/255.
 
         Raises:
-            ValueError: not one seed per sample, or ``hr`` does not fit.
+            ValueError: there is not one seed per image, or ``hr`` does not fit.
         """
         if seeds is None:
             seeds = _fresh_seeds(len(hr), generator)
         return self.recipe.apply(hr, [self.recipe.draw(int(seed), self.scale) for seed in seeds])
 
     def extra_repr(self) -> str:
-        """What ``print(layer)`` shows."""
+        """Return what ``print(layer)`` shows between the brackets."""
         return f"recipe={self.recipe.name!r}, scale={self.scale}"
 
 
@@ -206,85 +248,15 @@ def _fresh_seeds(count: int, generator: torch.Generator | None) -> list[int]:
     return cast(list[int], torch.randint(2**63 - 1, (count,), generator=generator).tolist())
 
 
-def _check_batch(hr: Tensor, params_list: Sequence[Drawn]) -> None:
+def _check_batch(hr: Tensor, params_list: Sequence[DrawnRecipe]) -> None:
     if hr.dim() != 4 or hr.shape[1] != 3 or not hr.is_floating_point() or not len(hr):
         raise ValueError(f"hr is {hr.dtype} {tuple(hr.shape)}; pass float RGB of shape (B, 3, H, W) in [0, 1]")
     if len(params_list) != len(hr):
         raise ValueError(f"{len(params_list)} parameters for {len(hr)} images; draw one per sample")
-    scales = sorted({params["scale"] for params in params_list})
+    scales = sorted({params.scale for params in params_list})
     if len(scales) > 1:
         raise ValueError(f"one batch has the scales {scales}; apply each scale to a batch of its own")
     for name, side in zip(("height", "width"), hr.shape[-2:], strict=True):
         if side < scales[0] or side % scales[0]:
             fix = f"crop to {side - side % scales[0]}" if side >= scales[0] else f"use at least {scales[0]}"
             raise ValueError(f"hr {name} {side} is not a multiple of scale {scales[0]}; {fix}")
-
-
-def _degrade(hr: Tensor, params: Drawn) -> Tensor:
-    lr_size = (hr.shape[-2] // params["scale"], hr.shape[-1] // params["scale"])
-    image = hr
-    room = max(_ROOM, _GROWTH * hr.shape[-2] * hr.shape[-1])
-    for step in params["steps"]:
-        image = _resize(image, step, lr_size, room) if step["op"] == "resize" else _apply_step(image, step)
-    if tuple(image.shape[-2:]) != lr_size:
-        raise ValueError(f"the drawn steps end at {tuple(image.shape[-2:])}, not at LR size {lr_size}; draw them again")
-    return image
-
-
-def _resize(image: Tensor, step: Drawn, lr_size: tuple[int, int], room: int) -> Tensor:
-    height, width = lr_size if step["of"] == "lr" else image.shape[-2:]
-    size = (max(1, int(height * step["factor"])), max(1, int(width * step["factor"])))
-    if size[0] * size[1] > room:
-        raise ValueError(f"a resize by factor {step['factor']:.3g} makes {size[1]}x{size[0]} pixels; lower its factor")
-    return resize(image, size, step["mode"], antialias=step["antialias"])
-
-
-def _apply_step(image: Tensor, step: Drawn) -> Tensor:
-    match step["op"]:
-        case "blur":
-            return blur(image, _kernel(step))
-        case "noise":
-            return _noisy(image, step).clamp(0, 1)
-        case "camera":
-            shot, read, gains = (torch.tensor([step[key]]) for key in ("shot", "read", "gains"))
-            return camera_noise(image, shot, read, gains, [step["seed"]], mosaic=step["mosaic"])
-        case "jpeg" if step["codec"] == "kornia":
-            return jpeg_differentiable(image, [step["quality"]])
-        case "jpeg":
-            return jpeg(image, [step["quality"]], step["chroma"])
-        case "webp":
-            return webp(image, [step["quality"]])
-        case "chroma":
-            return subsample_chroma(image, step["chroma"]).clamp(0, 1)
-        case "sharpen":
-            amount, sigma_px, threshold_255 = (torch.tensor([step[k]]) for k in ("amount", "sigma_px", "threshold_255"))
-            return unsharp_mask(image, amount, sigma_px, threshold_255 / 255)
-        case "quantise":
-            return quantise(image)
-    raise ValueError(f"unknown operation {step['op']!r} in the drawn parameters; draw them again with this version")
-
-
-def _kernel(step: Drawn) -> Tensor:
-    def value(key: str) -> Tensor:
-        return torch.tensor([step[key]], dtype=torch.float64)
-
-    match step["kernel"]:
-        case "sinc":
-            return sinc_kernel(step["size_px"], value("cutoff_rad"))
-        case "disk":
-            return disk_kernel(value("radius_px"))
-        case "motion":
-            return motion_kernel(value("length_px"), value("angle_rad"))
-    angle = value("angle_rad") if "angle_rad" in step else None
-    beta = value("beta") if "beta" in step else None
-    return gaussian_kernel(step["size_px"], value("sigma_px"), angle, shape=step["kernel"], beta=beta)
-
-
-def _noisy(image: Tensor, step: Drawn) -> Tensor:
-    seeds = [step["seed"]]
-    if step["family"] == "poisson":
-        return poisson_noise(image, torch.tensor([step["scale"]]), seeds, grey=step["grey"])
-    sigma = torch.tensor([step["sigma_255"] / 255])
-    mixing = torch.tensor(step["mixing"]) if "mixing" in step else None
-    correlation_px = step.get("correlation_px", 0.0)
-    return gaussian_noise(image, sigma, seeds, correlation_px=correlation_px, mixing=mixing, grey=step["grey"])

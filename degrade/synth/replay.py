@@ -14,9 +14,8 @@ from degrade.files.tars import HR_ROLES, LR_ROLES, read_member, shard_paths, spl
 from degrade.images.codec import encode_image, read_image
 from degrade.images.contact_sheet import contact_sheet
 from degrade.images.tensors import to_tensor
-from degrade.mix import DegradationMix, fingerprint
+from degrade.mix import DegradationMix, check_record, fingerprint
 from degrade.recipes.recipe import Recipe
-from degrade.recipes.record import check_record
 from degrade.shards.record import SampleMeta, read_record
 from degrade.synth.manifest import read_manifest
 

@@ -22,8 +22,10 @@ from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_tensor
 from degrade.networks.block_quantiser import NONE, coarseness_of_quality
 from degrade.networks.unet import STRIDE
-from degrade.recipes.recipe import Recipe
-from degrade.recipes.steps import Drawn
+from degrade.recipes.compress import DrawnJpeg, DrawnQuantise, DrawnWebp
+from degrade.recipes.recipe import DrawnRecipe, Recipe
+from degrade.recipes.resize import DrawnResize
+from degrade.recipes.steps import DrawnStep
 
 BANK_CROPS = 4  # of each real LR image
 BANK_SIDE = 64  # LR pixels
@@ -182,26 +184,25 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         return to_tensor(hr_part), to_tensor(crop(lr, top, left, self.lr_crop))
 
 
-def compression_of(params: Drawn) -> tuple[float, float]:
-    """What `BlockQuantiser.strength` should say of a recipe's LR: log coarseness and halved colour of its JPEG.
+def compression_of(params: DrawnRecipe) -> tuple[float, float]:
+    """Return what `BlockQuantiser.strength` should be for a recipe's LR: log coarseness, and whether chroma is halved.
 
-    A JPEG before the last real resize counts as none, since its blocks no longer lie on the grid. Of a JPEG at LR size
-    that something else came after, and of WebP, the numbers are unknown: nan.
+    A JPEG before the last real resize counts as none, because its blocks no longer lie on the grid. Both numbers are
+    unknown, nan, for WebP and for a JPEG at LR size that another operation follows.
     """
     at_lr_size = False
-    since_resize: list[Drawn] = []
-    for step in params["steps"]:
-        if step["op"] == "resize":
-            to_lr_size = step["of"] == "lr" and step["factor"] == 1
-            unchanged = to_lr_size and at_lr_size
-            at_lr_size = to_lr_size
+    since_resize: list[DrawnStep] = []
+    for step in params.steps:
+        if isinstance(step, DrawnResize):
+            unchanged = step.to_lr_size and at_lr_size
+            at_lr_size = step.to_lr_size
             since_resize = since_resize if unchanged else []
-        elif step["op"] != "quantise":
+        elif not isinstance(step, DrawnQuantise):
             since_resize.append(step)
-    codecs = [step for step in since_resize if step["op"] in ("jpeg", "webp")]
+    codecs = [step for step in since_resize if isinstance(step, DrawnJpeg | DrawnWebp)]
     if not codecs:
         return math.log(NONE), 0.0
     last = since_resize[-1]
-    if len(codecs) > 1 or last["op"] != "jpeg":
+    if len(codecs) > 1 or not isinstance(last, DrawnJpeg):
         return math.nan, math.nan
-    return math.log(coarseness_of_quality(last["quality"])), float(last["chroma"] != "4:4:4")
+    return math.log(coarseness_of_quality(last.quality)), float(last.chroma != "4:4:4")

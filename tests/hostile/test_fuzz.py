@@ -33,7 +33,7 @@ from degrade.files.tars import tar_members
 from degrade.images.codec import encode_image, probe_image, read_image
 from degrade.images.tensors import to_tensor
 from degrade.mix import DegradationMix
-from degrade.recipes.recipe import PRESET_NAMES, ClassicalDegrader, Recipe
+from degrade.recipes.recipe import PRESET_NAMES, ClassicalDegrader, DrawnRecipe, Recipe
 from degrade.shards.layout import sample_key
 from degrade.shards.reader import read_pairs
 from degrade.shards.record import SampleMeta
@@ -454,8 +454,8 @@ def check_recipe(recipe: Recipe) -> None:
             ..., : 36 if scale == 3 else 32, : 36 if scale == 3 else 32
         ]
         try:
-            params = json.loads(json.dumps(recipe.draw(7, scale), allow_nan=False))
-            lr = recipe.apply(hr, [params])
+            params = json.loads(json.dumps(recipe.draw(7, scale).to_dict(), allow_nan=False))
+            lr = recipe.apply(hr, [DrawnRecipe.from_dict(params)])
         except ValueError as error:  # what can only be known of one scale or size
             assert "no chain for scale" in str(error) or "lower its factor" in str(error), str(error)
             continue

@@ -37,7 +37,7 @@ PUBLISHED = {
 
 def draws(name, count=2000, scale=4):
     preset = Recipe.preset(name)
-    return [preset.draw(seed, scale)["steps"] for seed in range(count)]
+    return [preset.draw(seed, scale).to_dict()["steps"] for seed in range(count)]
 
 
 def share(conditions):

@@ -88,7 +88,7 @@ def test_resshift_honours_its_sizes_and_its_second_order_probability(imported):
     recipe = imported(options)
     assert recipe.steps[0].size_px == (3, 19)
     assert not any("has no effect" in note for note in recipe.notes)
-    lengths = [len(recipe.draw(seed, 4)["steps"]) for seed in range(400)]
+    lengths = [len(recipe.draw(seed, 4).steps) for seed in range(400)]
     assert sum(length <= 7 for length in lengths) / 400 == pytest.approx(0.5, abs=0.08)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from skimage import data
 
-from degrade.recipes.recipe import PRESET_NAMES, ClassicalDegrader, Recipe
+from degrade.recipes.recipe import PRESET_NAMES, ClassicalDegrader, DrawnRecipe, Recipe
 
 EVERY_OP = {
     "name": "every-op",
@@ -66,7 +66,7 @@ def named_or_written(source):
 def drawn_ops(steps, count):
     """The operations of ``count`` draws at scale 4, without the resize that ends them."""
     own = recipe(*steps, {"op": "resize", "of": "lr"})
-    return [own.draw(seed, 4)["steps"][:-1] for seed in range(count)]
+    return [own.draw(seed, 4).to_dict()["steps"][:-1] for seed in range(count)]
 
 
 def test_same_seed_gives_same_parameters_and_json_keeps_them():
@@ -74,14 +74,15 @@ def test_same_seed_gives_same_parameters_and_json_keeps_them():
     for seed in range(20):
         params = own.draw(seed, 4)
         assert params == own.draw(seed, 4)
-        assert json.loads(json.dumps(params)) == params
+        assert DrawnRecipe.from_dict(json.loads(json.dumps(params.to_dict()))) == params
     assert own.draw(0, 4) != own.draw(1, 4)
 
 
 def test_parameters_read_back_from_json_give_the_same_bytes(hr):
     own = Recipe.from_dict(EVERY_OP)
     params = [own.draw(seed, 4) for seed in range(4)]
-    assert torch.equal(own.apply(hr, params), own.apply(hr, json.loads(json.dumps(params))))
+    read_back = [DrawnRecipe.from_dict(json.loads(json.dumps(each.to_dict()))) for each in params]
+    assert torch.equal(own.apply(hr, params), own.apply(hr, read_back))
 
 
 @pytest.mark.parametrize("source", [*PRESET_NAMES, EVERY_OP], ids=[*PRESET_NAMES, "every-op"])
@@ -202,7 +203,7 @@ def test_shuffle_visits_every_order_but_keeps_resizes_in_order():
 
 def test_a_chain_that_does_not_end_at_the_lr_size_gets_a_bicubic_resize(hr):
     own = recipe({"op": "resize", "of": "lr"}, {"op": "resize", "factor": 0.5})
-    assert own.draw(0, 4)["steps"][-1] == {
+    assert own.draw(0, 4).to_dict()["steps"][-1] == {
         "op": "resize",
         "of": "lr",
         "factor": 1.0,
@@ -214,8 +215,8 @@ def test_a_chain_that_does_not_end_at_the_lr_size_gets_a_bicubic_resize(hr):
 
 def test_by_scale_picks_the_chain_of_the_scale_also_with_json_keys():
     own = recipe({"op": "by_scale", "steps": {2: [{"op": "webp"}], "4": [{"op": "quantise"}]}})
-    assert own.draw(0, 2)["steps"][0]["op"] == "webp"
-    assert own.draw(0, 4)["steps"][0]["op"] == "quantise"
+    assert own.draw(0, 2).steps[0].op == "webp"
+    assert own.draw(0, 4).steps[0].op == "quantise"
     assert Recipe.from_dict(json.loads(json.dumps(own.to_dict()))) == own
     with pytest.raises(ValueError, match=r"this recipe has no chain for scale 3; it has \[2, 4\]"):
         own.draw(0, 3)
@@ -326,3 +327,36 @@ def test_errors_of_apply_say_the_way_out(hr):
         ClassicalDegrader(own, scale=5)
     with pytest.raises(ValueError, match="seed -1 is negative"):
         own.draw(-1, 4)
+
+
+JPEG = {"op": "jpeg", "quality": 50, "chroma": "4:2:0", "codec": "libjpeg"}
+TO_LR = {"op": "resize", "of": "lr", "factor": 1.0, "mode": "area", "antialias": False}
+
+
+@pytest.mark.parametrize(
+    ("step", "sentence"),
+    [
+        (JPEG | {"quality": 0}, r"^params: steps\[0\] \(jpeg\) quality: .* greater than or equal to 1, got 0$"),
+        (JPEG | {"op": "jpg"}, r"^params: unknown op 'jpg' in steps\[0\]; did you mean 'jpeg'\?$"),
+        (JPEG | {"qualty": 5}, r"^params: unknown key 'qualty' in steps\[0\] \(jpeg\); did you mean 'quality'\?$"),
+        ({"op": "webp"}, r"^params: steps\[0\] \(webp\) lacks the key 'quality'; add it$"),
+        ("jpeg", r"^params: steps\[0\] is no mapping of keys to values, got 'jpeg'"),
+    ],
+)
+def test_drawn_steps_that_no_recipe_draws_are_refused_in_one_sentence(step, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        DrawnRecipe.from_dict({"scale": 4, "steps": [step, TO_LR]})
+
+
+def test_drawn_steps_that_end_at_another_size_are_refused(hr):
+    own = DrawnRecipe.from_dict({"scale": 4, "steps": [JPEG]})
+    with pytest.raises(ValueError, match=r"end at \(96, 128\), not at LR size \(24, 32\); draw them again"):
+        Recipe.apply(hr[:1], [own])
+
+
+def test_another_seed_changes_the_pixels_of_noise_and_nothing_else():
+    noise, camera, jpeg, to_lr = recipe({"op": "noise"}, {"op": "camera"}, {"op": "jpeg"}).draw(0, 4).steps
+    for step in (noise, camera):
+        other = step.with_seed(7)
+        assert other.model_dump() == step.model_dump() | {"seed": 7}
+    assert (jpeg.with_seed(7), to_lr.with_seed(7)) == (jpeg, to_lr)

@@ -5,6 +5,11 @@ import pytest
 import torch
 
 from degrade.networks.block_quantiser import NONE
+from degrade.recipes.blur import DrawnDiskBlur
+from degrade.recipes.compress import DrawnJpeg, DrawnQuantise, DrawnWebp
+from degrade.recipes.recipe import DrawnRecipe
+from degrade.recipes.resize import DrawnResize
+from degrade.recipes.steps import DrawnStep
 from degrade.training.data import DataConfig, TrainingData, compression_of
 
 
@@ -87,15 +92,19 @@ def test_without_hr_the_photographs_to_learn_from_stand_in_reduced(photo_folder)
 
 
 def test_what_a_recipe_says_of_jpeg_is_known_only_when_it_comes_last_at_lr_size() -> None:
-    jpeg, resize = {"op": "jpeg", "quality": 50, "chroma": "4:2:0"}, {"op": "resize", "of": "lr", "factor": 1.0}
-    larger, blur, webp = {**resize, "factor": 1.2}, {"op": "blur"}, {"op": "webp", "quality": 50}
-    assert compression_of({"steps": [resize, jpeg]}) == (0.0, 1.0)
-    assert compression_of({"steps": [resize, {**jpeg, "chroma": "4:4:4"}]}) == (0.0, 0.0)
-    assert compression_of({"steps": [larger, jpeg, resize]}) == (math.log(NONE), 0.0)
-    assert compression_of({"steps": [resize, jpeg, resize]}) == (0.0, 1.0)  # the last resize changes nothing
-    assert compression_of({"steps": [resize, jpeg, {"op": "quantise"}]}) == (0.0, 1.0)
+    def said_of(*steps: DrawnStep) -> tuple[float, float]:
+        return compression_of(DrawnRecipe(scale=4, steps=list(steps)))
+
+    jpeg = DrawnJpeg(op="jpeg", quality=50, chroma="4:2:0", codec="libjpeg")
+    resize = DrawnResize(op="resize", of="lr", factor=1.0, mode="area", antialias=False)
+    blur, webp = DrawnDiskBlur(op="blur", kernel="disk", radius_px=1.0), DrawnWebp(op="webp", quality=50)
+    assert said_of(resize, jpeg) == (0.0, 1.0)
+    assert said_of(resize, jpeg.model_copy(update={"chroma": "4:4:4"})) == (0.0, 0.0)
+    assert said_of(resize.model_copy(update={"factor": 1.2}), jpeg, resize) == (math.log(NONE), 0.0)
+    assert said_of(resize, jpeg, resize) == (0.0, 1.0)  # the last resize changes nothing
+    assert said_of(resize, jpeg, DrawnQuantise(op="quantise")) == (0.0, 1.0)
     for unknown in ([resize, jpeg, blur], [resize, webp], [resize, jpeg, jpeg]):
-        assert all(map(math.isnan, compression_of({"steps": unknown})))
+        assert all(map(math.isnan, said_of(*unknown)))
 
 
 def test_crops_that_are_too_small_to_tell_their_degradation_are_refused(pair_folders) -> None:
