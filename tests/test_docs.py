@@ -28,8 +28,7 @@ import torch
 from cli.degrade_commands import main as degrade
 from cli.upsample_commands import main as upsample
 from degrade.images.codec import encode_image
-from degrade.mix import DegradationMix
-from degrade.recipes.recipe import Recipe
+from degrade.recipes.recipe import ClassicalDegrader
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -125,13 +124,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from skimage import data
 
     folder = tmp_path_factory.mktemp("prepared")
-    recipe = Recipe.preset("real-esrgan-light")
+    degrader = ClassicalDegrader("real-esrgan-light")
     for name in ("photos", "my_camera", "held_back", "my_hr", "my_lr", "scans"):
         (folder / name).mkdir()
     for seed, name in enumerate(("astronaut", "chelsea", "coffee")):
         photograph = getattr(data, name)()[:256, :384, :3].copy()
         hr = torch.from_numpy(photograph).permute(2, 0, 1)[None] / 255
-        degraded = DegradationMix(None, recipe).degrade(hr, [{"kind": "recipe", "params": recipe.draw(seed, 4)}])
+        degraded = degrader(hr, seeds=[seed])
         lr = (degraded[0].permute(1, 2, 0) * 255).round().byte().numpy()
         images = {"photos": photograph, "my_hr": photograph, "my_lr": lr, "scans": lr[:32, :32].copy()}
         for place, image in images.items():
