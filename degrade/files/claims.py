@@ -8,6 +8,7 @@ clocks.
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -20,9 +21,27 @@ from degrade.errors import ClaimedError, one_sentence
 if TYPE_CHECKING:
     from degrade.files.store import Store
 
+_CLAIM_FILE = re.compile(r"\.(.+)\.(?:lock|beat)")
+
 BEAT_S = 5.0  # how often the owner of a claim in an object store says that it lives
 PATIENCE_S = 30.0  # how long such a claim must stand still until its owner counts as dead
 POLL_S = 0.1
+
+
+def lock_file(claim: str) -> str:
+    """Name the file that is locked for a claim."""
+    return f".{claim}.lock"
+
+
+def beat_file(claim: str) -> str:
+    """Name the file that the owner of a claim keeps changing."""
+    return f".{claim}.beat"
+
+
+def claim_of(name: str) -> str | None:
+    """Return the claim that a file belongs to; None for other files."""
+    found = _CLAIM_FILE.fullmatch(name)
+    return found[1] if found else None
 
 
 def locked(path: Path, wait: bool) -> int:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from degrade.errors import ShardError
-from degrade.files.tars import HR_ROLES, LR_ROLES, TarMember, shard_paths, split_member, tar_members
+from degrade.files.names import IMAGE_SUFFIXES, PREVIEW, split_member
+from degrade.files.tars import TarMember, shard_paths, tar_members
 
 HEAD_BYTES = 32_768  # holds nearly every header: one read, which matters where reads are slow
 _PAIR_MARK = re.compile(r"(?:[_-]?(?:hr|gt|hq|lr|lq)\d*|[_-]?x\d+)+$", re.IGNORECASE)
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp"})
 
 _SUFFIX = "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
 # "a/b.png", and after it BasicSR's "(480,480,3) 1" or its ", lq.png", or a comment
@@ -184,7 +183,7 @@ def _in_folder(folder: Path) -> Iterator[Source]:
                     tars.append(entry.path)
                 elif suffix in IMAGE_SUFFIXES:
                     source = Source(entry.path.removeprefix(top).replace(os.sep, "/"), _size(entry), entry.path)
-                    if source.name == "preview.png":
+                    if source.name == PREVIEW:
                         preview = source
                         continue
                     found = source.name
@@ -209,12 +208,11 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def _in_tars(tars: Iterable[str]) -> Iterator[Source]:
     tars = list(tars)
-    members = ((tar, member, *split_member(member.name)[1:]) for tar in tars for member in _members(tar))
-    marked = any(role in HR_ROLES and f".{extension}" in IMAGE_SUFFIXES for *_, role, extension in members)
+    marked = any(split_member(member.name).part == "hr" for tar in tars for member in _members(tar))
     for tar in tars:
         for member in _members(tar):
-            _, role, extension = split_member(member.name)
-            if f".{extension}" in IMAGE_SUFFIXES and (role in HR_ROLES if marked else role not in LR_ROLES):
+            name = split_member(member.name)
+            if name.part == "hr" if marked else name.is_image and name.part != "lr":
                 yield Source(f"{os.path.basename(tar)}/{member.name}", member.size, tar, member.offset)
 
 

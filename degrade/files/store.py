@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from degrade.errors import ShardError, is_address, one_sentence
-from degrade.files.claims import beating, locked
+from degrade.files.claims import beat_file, beating, claim_of, lock_file, locked
 
-_GROWING = re.compile(r"\.(\.?[\w-]+)\.\w+\.[0-9a-f]{12}\.tmp")
+_GROWING = re.compile(r"\.(\.?[\w-]+\.\w+)\.[0-9a-f]{12}\.tmp")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "r2")  # no folders: making one might make a bucket
 
@@ -77,14 +77,12 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def remove_stale(self, stems: Collection[str] | None = None) -> list[str]:
+    def remove_stale(self, names: Collection[str] | None = None) -> None:
         """Remove what a killed run left where files grow; nothing else is touched.
 
         Args:
-            stems: only for files whose names begin so, up to a dot: a node's own shards, when several share a store.
-
-        Returns:
-            What was removed.
+            names: remove only what was to become one of these files, such as a node's own shards when several nodes
+                share a store. None removes all.
         """
 
     @abstractmethod
@@ -106,6 +104,10 @@ class Store(ABC):
         Raises:
             ClaimedError: another has it.
         """
+
+    def claims(self) -> set[str]:
+        """Return the names of all claims, also of those whose owners died: `claim` finds out which are free."""
+        return {claim for name in self.names() if (claim := claim_of(name)) is not None}
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
@@ -174,15 +176,12 @@ class DiskStore(Store):
             os.replace(growing, self.folder / name)
         _sync_folder(self.folder)
 
-    def remove_stale(self, stems: Collection[str] | None = None) -> list[str]:
+    def remove_stale(self, names: Collection[str] | None = None) -> None:
         """See `Store`."""
-        removed = []
         for path in self.folder.glob(".*.tmp"):
             ours = _GROWING.fullmatch(path.name)
-            if ours and (stems is None or ours[1] in stems):
+            if ours and (names is None or ours[1] in names):
                 path.unlink(missing_ok=True)
-                removed.append(path.name)
-        return sorted(removed)
 
     def put_new(self, name: str, data: bytes) -> None:
         """See `Store`."""
@@ -193,7 +192,7 @@ class DiskStore(Store):
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[None]:
         """A lock on a hidden file; where the system has no locks, a file that beats."""
-        path = self.folder / f".{name}.lock"
+        path = self.folder / lock_file(name)
         new = not self.folder.exists()
         try:
             with contextlib.ExitStack() as held:
@@ -204,7 +203,7 @@ class DiskStore(Store):
                     if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
                         raise
                     path.unlink(missing_ok=True)
-                    held.enter_context(beating(self, f".{name}.beat", wait))
+                    held.enter_context(beating(self, beat_file(name), wait))
                 yield
         finally:
             if new:
@@ -266,15 +265,12 @@ class ObjectStore(Store):
         unique = f"{os.urandom(6).hex()}.{os.getpid()}"
         return Path(tempfile.gettempdir()) / f".{name}.{unique}.degrade-on-{_host_mark()}"
 
-    def remove_stale(self, stems: Collection[str] | None = None) -> list[str]:
+    def remove_stale(self, names: Collection[str] | None = None) -> None:
         """See `Store`; files of processes that live are left alone, whichever store they are for."""
-        removed = []
         for path in Path(tempfile.gettempdir()).glob(f".*.degrade-on-{_host_mark()}"):
             process = path.name.split(".")[-2]
             if process.isdecimal() and not _lives(int(process)):
                 path.unlink(missing_ok=True)
-                removed.append(path.name)
-        return sorted(removed)
 
     def publish(self, growing: Path, name: str) -> None:
         """See `Store`."""
@@ -292,7 +288,7 @@ class ObjectStore(Store):
         """A file that beats."""
         with one_sentence(self.address), _asking(self.address):
             self._make_folder()
-        with beating(self, f".{name}.beat", wait):
+        with beating(self, beat_file(name), wait):
             yield
 
     def put_new(self, name: str, data: bytes) -> None:

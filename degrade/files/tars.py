@@ -1,4 +1,4 @@
-"""Anyone's tar shards: which tars, which files in them, which of these is HR and which is LR."""
+"""List the tars of a data set and the files in them, whoever made them."""
 
 import os
 import tarfile
@@ -11,8 +11,6 @@ from braceexpand import braceexpand
 from degrade.errors import ShardError, shown
 from degrade.files.store import is_object, open_store
 
-HR_ROLES = frozenset({"hr", "gt", "hq"})
-LR_ROLES = frozenset({"lr", "lq"})
 MAX_MEMBER_BYTES = 1 << 30  # no image or record is larger; a claim, or a compressed tar, may say it is
 MAX_NAME_BYTES = 1 << 20  # of a header that holds a long name
 
@@ -28,19 +26,6 @@ class TarMember(NamedTuple):
     name: str
     offset: int
     size: int
-
-
-def split_member(name: str) -> tuple[str, str, str]:
-    """Split a tar member's name as webdataset does, at the first dot of the file name.
-
-    Returns:
-        Key, role and extension, the last two in lower case: ``"a/000.hr.PNG"`` gives ``("a/000", "hr", "png")``;
-        the role of ``"a/000.png"`` is "".
-    """
-    folder, _, file = name.rpartition("/")
-    stem, _, suffix = file.partition(".")
-    parts = ["", *suffix.lower().split(".")]
-    return f"{folder}/{stem}" if folder else stem, parts[-2], parts[-1]
 
 
 class _SaneHeader(tarfile.TarInfo):

@@ -18,9 +18,9 @@ from torch.utils.data import IterableDataset
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from degrade.errors import ImageError, ShardError, shown
-from degrade.files.sources import IMAGE_SUFFIXES
+from degrade.files.names import ROLES, split_member
 from degrade.files.store import is_object, open_store
-from degrade.files.tars import HR_ROLES, LR_ROLES, TAR_ERRORS, shard_paths, split_member, tar_members
+from degrade.files.tars import TAR_ERRORS, shard_paths, tar_members
 from degrade.images.codec import read_image
 from degrade.shards.record import read_record
 
@@ -148,8 +148,8 @@ def _pairs(
                 continue
             pair = {
                 "key": sample["__key__"],
-                "hr": _image(sample, HR_ROLES),
-                "lr": _image(sample, LR_ROLES),
+                "hr": _image(sample, "hr"),
+                "lr": _image(sample, "lr"),
                 "meta": meta,
             }
         except Exception as error:  # as webdataset's own stages do: the handler decides
@@ -169,10 +169,9 @@ def _wanted(where: Callable[[dict[str, Any]], bool], meta: dict[str, Any], sampl
         ) from err
 
 
-def _image(sample: dict[str, Any], roles: frozenset[str]) -> Tensor:
+def _image(sample: dict[str, Any], part: str) -> Tensor:
     for name, data in sample.items():
-        _, role, extension = split_member(f"key.{name}")
-        if role in roles and f".{extension}" in IMAGE_SUFFIXES:
+        if split_member(f"key.{name}").part == part:
             try:
                 pixels = torch.from_numpy(read_image(data))
             except ImageError as error:
@@ -180,7 +179,7 @@ def _image(sample: dict[str, Any], roles: frozenset[str]) -> Tensor:
                 raise ImageError(f"{place}: {error}") from error
             return pixels.permute(2, 0, 1).float().div_(255).contiguous()
     found = shown(", ".join(name for name in sample if not name.startswith("__")))
-    raise ValueError(f"{_place(sample)} has {found} but no image called {' or '.join(sorted(roles))}")
+    raise ValueError(f"{_place(sample)} has {found} but no image called {' or '.join(sorted(ROLES[part]))}")
 
 
 def _place(sample: dict[str, Any]) -> str:

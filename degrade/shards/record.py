@@ -5,6 +5,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from degrade.shards.layout import json_line
+
 MAX_RECORD_BYTES = 1 << 24  # ours have one or two thousand; of a hundred million json makes gigabytes
 
 
@@ -69,7 +71,7 @@ class SampleMeta:
 
     def to_json(self) -> bytes:
         """Return the record as JSON with sorted keys: same record, same bytes."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        return json_line(asdict(self))
 
     @classmethod
     def from_json(cls, data: bytes) -> "SampleMeta":

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,12 +12,13 @@ import cv2
 import numpy as np
 
 from degrade.errors import ImageError, ShardError, shown
-from degrade.files.sources import IMAGE_SUFFIXES
-from degrade.files.tars import HR_ROLES, LR_ROLES, TarMember, read_member, shard_paths, split_member, tar_members
+from degrade.files.names import split_member
+from degrade.files.store import DiskStore
+from degrade.files.tars import TarMember, read_member, shard_paths, tar_members
 from degrade.images.alignment import subpixel_shift
 from degrade.images.codec import read_image
 from degrade.images.geometry import Rgb
-from degrade.shards.layout import read_marker
+from degrade.shards.layout import marker_index, read_marker, tar_name
 from degrade.shards.record import read_record
 
 MAX_SHIFT_LR_PX = 0.1  # a set of pairs is aligned when the median shift is below this
@@ -116,8 +116,8 @@ def verify_shards(path: str | Path, *, sample: int | None = None) -> VerifyRepor
 def _marker_problems(tars: list[str]) -> Iterator[str]:
     """Compare tars with their done markers, in folders where there are any."""
     for folder in sorted({Path(tar).parent for tar in tars}):
-        names = [path.name for path in folder.glob("pairs-*.json") if re.fullmatch(r"pairs-\d{6,}\.json", path.name)]
-        markers = {f"{Path(name).stem}.tar": read_marker(folder, int(name[6:-5])) for name in sorted(names)}
+        indexes = [index for name in DiskStore(folder).names() if (index := marker_index(name)) is not None]
+        markers = {tar_name(index): read_marker(folder, index) for index in indexes}
         present = {Path(tar).name for tar in tars if Path(tar).parent == folder}
         for tar in sorted(present) if markers else ():
             marker = markers.get(tar)
@@ -158,9 +158,8 @@ def _find_pairs(tar: str, problems: list[str]) -> list[_Pair]:
         return []
     samples: dict[str, dict[str, TarMember]] = defaultdict(dict)
     for member in members:
-        key, role, extension = split_member(member.name)
-        part = "json" if extension == "json" else "hr" if role in HR_ROLES else "lr" if role in LR_ROLES else ""
-        if part == "json" or (part and f".{extension}" in IMAGE_SUFFIXES):
+        key, part, _ = split_member(member.name)
+        if part:
             if part in samples[key]:
                 name = shown(samples[key][part].name)
                 problems.append(f"{_place(key, tar)} has two {part} files, {name} is one")

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from degrade.errors import one_sentence
 from degrade.files.store import Store, open_store
-from degrade.shards.layout import json_line, shard_name
+from degrade.shards.layout import ShardMarker, marker_name, tar_name, write_marker
 from degrade.shards.record import SampleMeta
 
 _END_OF_TAR = bytes(1024)
@@ -42,7 +42,7 @@ class PairShardWriter:
     def __init__(self, out: Path | str | Store, index: int) -> None:
         self.store = open_store(out)
         self.index = index
-        self._tar, self._marker = f"{shard_name(index)}.tar", f"{shard_name(index)}.json"
+        self._tar = tar_name(index)
         self._growing = Path()
         self._file: BinaryIO | None = None
         self._sha256 = hashlib.sha256()
@@ -102,19 +102,13 @@ class PairShardWriter:
         file.flush()
         os.fsync(file.fileno())
         file.close()
-        self.store.remove(self._marker)  # an older marker must not vouch for the new tar
+        self.store.remove(marker_name(self.index))  # an older marker must not vouch for the new tar
         if self._count:
             self.store.publish(self._growing, self._tar)
         else:
             self.store.remove(self._tar)
-        marker = {
-            "bytes": self._bytes if self._count else 0,
-            "count": self._count,
-            "failures": self._failures,
-            "sha256": self._sha256.hexdigest() if self._count else "",
-            "tar": self._tar if self._count else "",
-        }
-        self.store.write(self._marker, json_line(marker))
+        size, sha256 = (self._bytes, self._sha256.hexdigest()) if self._count else (0, "")
+        write_marker(self.store, self.index, ShardMarker(self._count, size, sha256, self._failures))
 
     def _append(self, name: str, data: bytes) -> None:
         header = tarfile.TarInfo(name)  # its defaults are fixed: mtime 0, user and group 0, mode 644

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from degrade.files.store import Store, open_store
-from degrade.shards.layout import MANIFEST, PLAN
+from degrade.shards.layout import MANIFEST, PLAN, json_page
 from degrade.synth.job import Job
 from degrade.synth.plan import PlannedSource
 from degrade.synth.settings import SynthSettings
@@ -63,7 +63,7 @@ def write_manifest(store: Store, job: Job, plan_lines: Iterable[bytes]) -> None:
         "reference_codes": job.codes,
         "versions": {name: version(name) for name in ("realistic-degrader", "torch", "opencv-python", "pillow")},
     }
-    store.write(MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    store.write(MANIFEST, json_page(manifest))
 
 
 def read_plan(store: Store, plan_sha256: str) -> Iterator[PlannedSource]:

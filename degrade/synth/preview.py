@@ -1,18 +1,18 @@
 """Contact sheets of pairs: of a data set that exists, or of what a job would make."""
 
 import json
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from degrade.files.names import split_member
 from degrade.files.sources import Source, list_sources
 from degrade.files.store import Store, write_atomic
-from degrade.files.tars import HR_ROLES, LR_ROLES, split_member, tar_members
+from degrade.files.tars import read_member, tar_members
 from degrade.images.codec import encode_image, read_image
 from degrade.images.contact_sheet import contact_sheet
 from degrade.images.geometry import Rgb, reduce_by
-from degrade.shards.layout import shard_is_done
+from degrade.shards.layout import shard_is_done, tar_index
 from degrade.synth.job import Job
 from degrade.synth.plan import PlannedSource, examine, order_of, plan_units
 from degrade.synth.unit_maker import UnitMaker
@@ -92,16 +92,16 @@ def shard_preview(store: Store, name: str, *, rows: int = 10) -> None:
 def _stored_pairs(store: Store) -> Iterator[tuple[str, dict[str, bytes]]]:
     """The name of the tar and the members of each pair, as ``hr``, ``lr`` and ``json``, of shards that are finished."""
     for tar in store.names():
-        found = re.fullmatch(r"pairs-(\d{6,})\.tar", tar)
-        if not found or not shard_is_done(store, int(found[1])):
+        index = tar_index(tar)
+        if index is None or not shard_is_done(store, index):
             continue
         pairs: dict[str, dict[str, bytes]] = {}
         with store.open(tar) as file:
             for member in tar_members(store.place(tar), file):
-                key, role, extension = split_member(member.name)
-                kind = "json" if extension == "json" else "lr" if role in LR_ROLES else "hr" if role in HR_ROLES else ""
-                file.seek(member.offset)
-                pairs.setdefault(key, {})[kind] = file.read(member.size)
+                key, part, _ = split_member(member.name)
+                if not part:
+                    continue
+                pairs.setdefault(key, {})[part] = read_member(file, member)
                 if {"hr", "lr", "json"} <= pairs[key].keys():
                     yield tar, pairs.pop(key)
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from degrade.degrader import RealisticDegrader
 from degrade.errors import shown
-from degrade.files.sources import IMAGE_SUFFIXES
+from degrade.files.names import split_member
 from degrade.files.store import write_atomic
-from degrade.files.tars import HR_ROLES, LR_ROLES, read_member, shard_paths, split_member, tar_members
+from degrade.files.tars import read_member, shard_paths, tar_members
 from degrade.images.codec import encode_image, read_image
 from degrade.images.contact_sheet import contact_sheet
 from degrade.images.tensors import to_tensor
@@ -105,15 +105,14 @@ def find_pair(shards: Path, key: str) -> dict[str, bytes]:
     for tar in shard_paths(shards):
         found: dict[str, bytes] = {}
         for member in tar_members(tar):
-            name, role, extension = split_member(member.name)
-            kind = "json" if extension == "json" else "hr" if role in HR_ROLES else "lr" if role in LR_ROLES else ""
-            if name != key or not kind or (kind != "json" and f".{extension}" not in IMAGE_SUFFIXES):
+            name, part, extension = split_member(member.name)
+            if name != key or not part:
                 continue
-            if kind in found:
-                raise ValueError(f"{shown(key)} in {shown(tar)} has two {kind} files; see `degrade verify`")
+            if part in found:
+                raise ValueError(f"{shown(key)} in {shown(tar)} has two {part} files; see `degrade verify`")
             with open(tar, "rb") as file:
-                found[kind] = read_member(file, member)
-            if kind == "lr":
+                found[part] = read_member(file, member)
+            if part == "lr":
                 found["lr_extension"] = extension.encode()
         if {"hr", "lr", "json"} <= set(found):
             return found

@@ -11,7 +11,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +22,16 @@ from tqdm import tqdm
 from degrade.files.sources import iter_sources
 from degrade.files.store import DiskStore, Store, open_store
 from degrade.shards.indexes import write_indexes
-from degrade.shards.layout import MARKER_READERS, data_files, remove_data_set, remove_stale, shard_is_done
+from degrade.shards.layout import (
+    INDEXES,
+    MANIFEST,
+    PLAN,
+    PREVIEW,
+    has_shards,
+    missing_shards,
+    remove_data_set,
+    remove_stale,
+)
 from degrade.synth.catalog import Catalog
 from degrade.synth.job import Job
 from degrade.synth.local import local_shards
@@ -32,8 +40,7 @@ from degrade.synth.plan import Share, Unit, pairs_of_shards, plan_units
 from degrade.synth.preview import shard_preview
 from degrade.synth.ray_cluster import RayCluster
 
-PREVIEW = "preview.png"
-INDEXES = ("failures", "_info", "shardindex", "stats", "preview")  # names of these files, up to the dot
+_RUN_CLAIM = re.compile(r"run-\d+-of-(\d+)")
 
 
 class SynthRun:
@@ -105,10 +112,10 @@ class SynthRun:
                 _refuse_other_shares(store, share)
                 # one node plans, the others wait for it, and read what it has written
                 held.enter_context(planning).enter_context(store.claim("plan", wait=True))
-                store.remove_stale(("manifest", "plan"))  # of a node that was killed just here
+                store.remove_stale((MANIFEST, PLAN))  # of a node that was killed just here
             manifest = read_manifest(store)
-            if manifest is None and data_files(store):
-                raise ValueError(f"{store} holds shards but no manifest.json; choose another --out, or move them away")
+            if manifest is None and has_shards(store):
+                raise ValueError(f"{store} holds shards but no {MANIFEST}; choose another --out, or move them away")
             afresh = manifest is None or overwrite
             planned = () if manifest is None or overwrite else read_plan(store, manifest["plan_sha256"])
             if manifest is not None and not overwrite:
@@ -174,7 +181,7 @@ class SynthRun:
         began = time.monotonic()
         sizes = self._pairs_of_shards()
         ours = [shard for shard in range(len(sizes)) if shard in self.share]
-        missing = self._missing(ours, retry_failed)
+        missing = missing_shards(self.store, ours, retry_failed=retry_failed)
         remove_stale(self.store, None if self.share.count == 1 else missing)
         if cluster is None:
             made = local_shards(self.store, self.job, self.units(missing), workers or 0)
@@ -207,18 +214,6 @@ class SynthRun:
         }
         return {**stats, **speed, **({"shards_made_on": dict(shards_on)} if shards_on else {})}
 
-    def _missing(self, shards: list[int], retry_failed: bool) -> set[int]:
-        """The shards that are not finished; in an object store each look is mostly waiting, hence threads."""
-        there = {name for name in data_files(self.store) if name.endswith(".json")}
-        with ThreadPoolExecutor(MARKER_READERS) as pool:
-            done = pool.map(
-                lambda shard: (
-                    f"pairs-{shard:06d}.json" in there and shard_is_done(self.store, shard, retry_failed=retry_failed)
-                ),
-                shards,
-            )
-            return {shard for shard, is_done in zip(shards, done, strict=True) if not is_done}
-
     def _write_indexes(self, planned_pairs: int) -> dict[str, Any]:
         """What is beside the shards; the last node to finish sees all of them, hence the claim."""
         summary = {
@@ -239,10 +234,10 @@ class SynthRun:
 
 def _refuse_other_shares(store: Store, share: Share) -> None:
     """Nodes that count themselves otherwise would make the same shards as this one."""
-    for name in store.names():
-        found = re.fullmatch(r"\.(run-\d+-of-(\d+))\.\w+", name)
-        if found and int(found[2]) != share.count:
-            with store.claim(found[1]):  # free when its owner died
+    for claim in store.claims():
+        found = _RUN_CLAIM.fullmatch(claim)
+        if found and int(found[1]) != share.count:
+            with store.claim(claim):  # free when its owner died
                 pass
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from degrade.errors import ImageError
-from degrade.files.sources import IMAGE_SUFFIXES, Source, list_sources
+from degrade.files.names import IMAGE_SUFFIXES
+from degrade.files.sources import Source, list_sources
 from degrade.files.store import write_atomic
 from degrade.images.codec import probe_image
 from upsample.bicubic import enlarge
