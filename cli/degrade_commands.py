@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 
-from cli.common import EXISTING, HELP, PATH, FriendlyGroup, friendly
+from cli.common import CONTEXT, EXISTING, PATH, friendly
 from cli.degrade_synth_command import preview, synth
 from cli.degrade_train_command import train
 
 
-@click.group(cls=FriendlyGroup, context_settings=HELP)
+@click.group(context_settings=CONTEXT)
 @click.version_option(package_name="realistic-degrader")
 def main() -> None:
     """Learn how real images get bad, and hand it out as training data."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from cli.common import COMPLETED_WITH_FAILURES, EXISTING, HELP, PATH, FriendlyGroup, chosen_device, friendly
+from cli.common import COMPLETED_WITH_FAILURES, CONTEXT, EXISTING, PATH, chosen_device, friendly
 from cli.upsample_train_command import train
 
 
-@click.group(cls=FriendlyGroup, context_settings=HELP)
+@click.group(context_settings=CONTEXT)
 @click.version_option(package_name="realistic-degrader")
 def main() -> None:
     """Super-resolution on real LR, by a diffusion model in one step that learns beside the degrader."""

@@ -340,6 +340,28 @@ def write_atomic(path: Path, data: bytes) -> None:
     DiskStore(path.parent).write(path.name, data)
 
 
+def check_output_folder(folder: Path, name: str, source: Path, source_name: str) -> None:
+    """Refuse an output folder that cannot be one, or whose files a later run would take for input.
+
+    Args:
+        folder: the output folder, which need not exist.
+        name: what the user calls it, such as "--out".
+        source: where the input images are.
+        source_name: what the user calls that.
+
+    Raises:
+        ValueError: a file is in the way, or the folder lies inside ``source``.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"{name} {folder} cannot be a folder because {place} is a file; give another")
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise ValueError(
+            f"{name} {folder} lies inside {source_name} {source}, so the next run would take its files for input; "
+            "give a folder outside it"
+        )
+
+
 @contextlib.contextmanager
 def _asking(place: str) -> Iterator[None]:
     """Turn errors of the client of an object store into a `ShardError`; those of botocore are no `OSError`."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from degrade.degrader import RealisticDegrader
 from degrade.images.crops import ImagePool
 from degrade.images.geometry import reduce_by
 from degrade.images.tensors import Crops, to_image, to_tensors
-from degrade.mix import DegradationMix, Record
+from degrade.mix import DegradationMix, Record, apply_records
 from degrade.networks.texture import BLOCK
 from degrade.recipes.recipe import DrawnRecipe, Recipe
 
@@ -97,14 +98,14 @@ def make_baseline(hr: Crops, name: str, scale: int, seed: int) -> Crops:
 
 def make(hr: Crops, mix: DegradationMix, seed: int) -> Crops:
     """Degrade each crop with a draw of its own, as `synth` would: (N, H, W, 3) -> (N, H/scale, W/scale, 3)."""
-    return degrade_crops(hr, mix, mix.draw(draw_seeds("make", seed, len(hr))))
+    return degrade_crops(hr, mix.degrader, mix.draw(draw_seeds("make", seed, len(hr))))
 
 
 def make_like(hr: Crops, mix: DegradationMix, codes: torch.Tensor, seed: int) -> Crops:
     """Degrade each crop by our degrader with the look that its code says, (N, code_dim); the seed is of the noise."""
     looks = zip(codes.tolist(), draw_seeds("noise", seed, len(hr)), strict=True)
     records = [{"kind": "learned", "code": code, "steps": mix.steps, "noise_seed": noise} for code, noise in looks]
-    return degrade_crops(hr, mix, records)
+    return degrade_crops(hr, mix.degrader, records)
 
 
 def draw_seeds(purpose: str, seed: int, count: int) -> list[int]:
@@ -115,17 +116,17 @@ def draw_seeds(purpose: str, seed: int, count: int) -> list[int]:
 
 def apply_drawn(hr: Crops, drawn: Sequence[DrawnRecipe]) -> Crops:
     """Degrade each crop by a recipe's drawn parameters."""
-    carrier = DegradationMix(None, Recipe.preset("bicubic"), scale=drawn[0].scale)
-    return degrade_crops(hr, carrier, [{"kind": "recipe", "params": params.to_dict()} for params in drawn])
+    return degrade_crops(hr, None, [{"kind": "recipe", "params": params.to_dict()} for params in drawn])
 
 
-def degrade_crops(hr: Crops, mix: DegradationMix, records: Sequence[Record]) -> Crops:
-    """`DegradationMix.degrade` in batches, on 8-bit crops."""
+def degrade_crops(hr: Crops, degrader: RealisticDegrader | None, records: Sequence[Record]) -> Crops:
+    """Call `apply_records` for 8-bit crops, in batches."""
     made = []
-    device = mix.degrader.device if mix.degrader is not None else torch.device("cpu")
+    device = degrader.device if degrader is not None else torch.device("cpu")
     for start in range(0, len(hr), BATCH):
         with torch.inference_mode():
-            lr = mix.degrade(to_tensors(hr[start : start + BATCH]).to(device), records[start : start + BATCH])
+            images = to_tensors(hr[start : start + BATCH]).to(device)
+            lr = apply_records(images, records[start : start + BATCH], degrader)
         made += [to_image(image) for image in lr]
     return np.stack(made)
 

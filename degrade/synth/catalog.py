@@ -7,9 +7,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
-from types import TracebackType
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -49,7 +48,7 @@ delete from listed where name in (select name from twice) and rowid not in
 """
 
 
-class Catalog:
+class Catalog(AbstractContextManager["Catalog"]):
     """What a plan must look up and sort, on a disk (in the folder for temporary files, ``TMPDIR``; 300 bytes an image).
 
     The file has no name, so that nothing is left of it, not even after a ``kill -9``.
@@ -81,12 +80,7 @@ class Catalog:
             self.close()
             raise
 
-    def __enter__(self) -> "Catalog":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -341,7 +341,7 @@ def test_a_node_that_is_done_does_not_mind_the_ruins_of_another(photos, unbroken
         (tmp_path / "out" / f"pairs-{shard:06d}.json").unlink()
         (tmp_path / "out" / f"pairs-{shard:06d}.tar").write_bytes(b"half of a tar")
     result = synth(photos, tmp_path / "out", *SHORT, "--node-rank", 1, "--num-nodes", 3)
-    assert result.exit_code == 0 and "2 shards are not there yet" in result.output, result.output
+    assert result.exit_code == 0 and "2 shards are still missing" in result.output, result.output
     assert synth(photos, tmp_path / "out", *SHORT, "--node-rank", 0, "--num-nodes", 3).exit_code == 0
     assert hashes(tmp_path / "out") == hashes(unbroken(SHORT))
 

@@ -85,7 +85,7 @@ def test_a_launcher_counts_as_the_options_do(synth, tmp_path, launcher):
     status, output = synth(**launcher)
     assert status == 0 and f"node {rank} of {count} (" in output
     made = {int(path.stem[6:]) for path in (tmp_path / "out").glob("pairs-*.tar")}
-    assert made == set(range(rank, 6, count)) and f"{6 - len(made)} shards are not there yet" in output
+    assert made == set(range(rank, 6, count)) and f"{6 - len(made)} shards are still missing" in output
 
 
 def test_nonsense_of_a_launcher_is_one_sentence_of_the_command(synth, tmp_path):
