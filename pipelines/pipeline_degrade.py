@@ -8,6 +8,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineO
 from torch import Tensor
 
 from degrade.degrader import RealisticDegrader
+from degrade.schedule import Generators
 from pipelines.images import OutputType, from_tensor, to_tensor
 
 
@@ -33,7 +34,7 @@ class DegradePipeline(DiffusionPipeline):
         reference: PipelineImageInput | None = None,
         code: Tensor | None = None,
         num_inference_steps: int = 1,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
     ) -> ImagePipelineOutput | tuple[Any]:

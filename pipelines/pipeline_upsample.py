@@ -7,8 +7,9 @@ from diffusers.image_processor import PipelineImageInput
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from torch import Tensor
 
+from degrade.schedule import Generators
 from pipelines.images import OutputType, from_tensor, to_tensor
-from upsample.model import Generators, ResidualShiftUpsampler
+from upsample.model import ResidualShiftUpsampler
 from upsample.upscaling.tiling import TILE, upscale_in_tiles
 
 

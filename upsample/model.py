@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from degrade.images.tensors import check_batch
 from degrade.networks.pretrained import Pretrained
 from degrade.networks.unet import FilmUNet
-from degrade.schedule import ResidualShiftScheduler, Sampling
+from degrade.schedule import Generators, ResidualShiftScheduler, Sampling
 from upsample.bicubic import enlarge
 from upsample.first_stage import build_first_stage
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 NOISE_PERIOD = 64  # LR pixels after which the fixed noise repeats
-
-Generators = torch.Generator | list[torch.Generator] | None
 
 
 # ModelMixin by name: a pipeline loads a component only when the component's module has one of diffusers' bases in it.
