@@ -147,7 +147,9 @@ def _require(*packages: str) -> None:
 
 
 def _plain_copy(upsampler: ResidualShiftUpsampler) -> ResidualShiftUpsampler:
-    return deepcopy(upsampler).cpu().float().eval().requires_grad_(False)
+    copy = deepcopy(upsampler).cpu().float().eval().requires_grad_(False)
+    copy.set_bf16(False)
+    return copy
 
 
 def _metadata(upsampler: ResidualShiftUpsampler, name: str) -> dict[str, str]:

@@ -105,6 +105,12 @@ def test_exported_file_loads_and_gives_the_same_image(tiny_upsampler, loader, tm
     json.dumps(summary)
 
 
+def test_a_student_that_computes_in_bf16_is_exported_in_float32(tiny_upsampler, tmp_path) -> None:
+    tiny_upsampler.set_bf16(True)
+    summary = export_spandrel(tiny_upsampler, tmp_path / "student.safetensors")
+    assert max(summary["max_difference"].values()) == 0
+
+
 def test_an_export_by_another_ending_is_refused(tiny_upsampler, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"student\.pth does not end in \.safetensors"):
         export_spandrel(tiny_upsampler, tmp_path / "student.pth")

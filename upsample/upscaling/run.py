@@ -139,14 +139,11 @@ def load_upsampler(
     Raises:
         ValueError: there is nothing of this name.
     """
-    upsampler = ResidualShiftUpsampler.from_pretrained(name)
+    upsampler = ResidualShiftUpsampler.from_pretrained(name).to(device).eval()
     if seed is not None:
-        upsampler.noise.copy_(torch.randn(upsampler.noise.shape, generator=torch.Generator().manual_seed(seed)))
-    if bf16:
-        # only here: bfloat16 has too few bits for the image itself, which the network merely corrects
-        in_bf16 = torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
-        upsampler.unet.forward = in_bf16(upsampler.unet.forward)
-    return upsampler.to(device).eval()
+        upsampler.set_noise(seed)
+    upsampler.set_bf16(bf16)
+    return upsampler
 
 
 def upscale_picture(
