@@ -72,20 +72,21 @@ def run(
     """  # noqa: D301 - click's mark for a block not to be rewrapped
     from tqdm import tqdm
 
-    from upsample.upscaling.run import RunSettings, load_upsampler, plan_run, run_plan
+    from upsample.upscaling.plan import plan_upscaling
+    from upsample.upscaling.upscale import UpscaleSettings, load_upsampler, upscale_files
 
     if report is not None and not report.parent.is_dir():
         raise click.BadParameter(f"{report.parent} is no folder; make it first", param_hint="--json")
     if tile is not None:
         options["tile"] = tile
-    settings = RunSettings(color_fix="none" if color_fix == "nofix" else color_fix, alpha=alpha, **options)
-    plan = plan_run(source, out, ext=ext, suffix=suffix, alpha=settings.alpha, overwrite=overwrite)
+    settings = UpscaleSettings(color_fix="none" if color_fix == "nofix" else color_fix, alpha=alpha, **options)
+    plan = plan_upscaling(source, out, ext=ext, suffix=suffix, keep_alpha=alpha != "drop", overwrite=overwrite)
     upsampler = load_upsampler(model, device=chosen_device(device), seed=seed, bf16=not fp32)
     for note in plan.notes:
         click.echo(note, err=True)
     bar_format = "{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]"
     with tqdm(total=len(plan.tasks), unit="image", bar_format=bar_format, disable=None) as bar:
-        summary = run_plan(
+        summary = upscale_files(
             plan,
             upsampler,
             settings,
