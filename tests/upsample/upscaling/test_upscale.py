@@ -232,7 +232,7 @@ def test_what_exists_is_skipped_unless_it_is_to_be_overwritten(inputs, model, tm
     out.mkdir()
     (out / "a.png").write_bytes(b"mine")
     result = run("-i", inputs, "-o", out, "-n", model)
-    assert result.exit_code == 0 and "1 images in" in result.output and "1 skipped that exist" in result.output
+    assert result.exit_code == 0 and "1 images in" in result.output and "1 skipped because they exist" in result.output
     assert (out / "a.png").read_bytes() == b"mine" and (out / "sub" / "b.jpg").exists()
     result = run("-i", inputs, "-o", out, "-n", model, "--overwrite")
     assert "2 images in" in result.output and read_image(out / "a.png").shape == (148, 200, 3)
@@ -352,11 +352,11 @@ MISTAKES = {
     "-i IN -o OUT -n nothing": "no upsampler 'nothing'",
     "-i IN -o OUT --steps 99": "steps 99 is outside 1..15",
     "-i IN -o OUT --tile 8": "tile 8 is too small; use 32 or more, or 0",
-    "-i IN -o OUT --tile big": "'big' is no size; give auto",
+    "-i IN -o OUT --tile big": "'big' is not a size; give auto",
     "-i IN -o OUT -s 5": "is not in the range",
     "-i IN -o OUT --device gpu": "give cpu, cuda or auto",
     "-i IN -o OUT --color-fix hsv": "is not one of",
-    "-i IN -o OUT --json nowhere/s.json": "is no folder; make it first",
+    "-i IN -o OUT --json nowhere/s.json": "is not a folder; create it first",
     "-i IN": "Missing option '--output'",
 }
 
