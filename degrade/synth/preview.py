@@ -11,7 +11,7 @@ from degrade.files.store import Store, write_atomic
 from degrade.files.tars import HR_ROLES, LR_ROLES, split_member, tar_members
 from degrade.images.codec import encode_image, read_image
 from degrade.images.contact_sheet import contact_sheet
-from degrade.images.geometry import Rgb, reduce_by
+from degrade.images.geometry import Rgb, centre_crop, reduce_by
 from degrade.shards.layout import shard_is_done
 from degrade.synth.job import Job
 from degrade.synth.plan import PlannedSource, examine, order_of, plan_units
@@ -113,13 +113,8 @@ def _drawn(crops: list[list[tuple[Rgb, Rgb, str]]]) -> bytes:
         hr, lr, name = variants[0]
         scale = hr.shape[0] // lr.shape[0]
         images = [hr, reduce_by(hr, scale), *(lr for _, lr, _ in variants[:MAX_COLUMNS])]
-        rows.append([_middle(image, VIEW_PX if at == 0 else VIEW_PX // scale) for at, image in enumerate(images)])
+        rows.append([centre_crop(image, VIEW_PX if at == 0 else VIEW_PX // scale) for at, image in enumerate(images)])
         titles.append(name)
     columns = max(map(len, rows))
     heads = ["HR", "clean", *(f"LR {i + 1}" for i in range(columns - 2))]
     return encode_image(contact_sheet(rows, column_titles=heads, row_titles=titles, cell_px=VIEW_PX), "png")
-
-
-def _middle(image: Rgb, side: int) -> Rgb:
-    top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
