@@ -6,10 +6,17 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from degrade.realism.columns import LABELS, Column
+
 Array = NDArray[np.float64]
 
-COLOURS = {"real": "#8b8d91", "ours": "#1d5fa8", "before": "#8f6fc0", "real_esrgan": "#c8641b", "bicubic": "#3f8f63"}
-LABELS = {"real": "real", "ours": "ours", "before": "before", "real_esrgan": "Real-ESRGAN", "bicubic": "bicubic"}
+COLOURS: dict[str, str] = {
+    Column.REAL: "#8b8d91",
+    Column.OURS: "#1d5fa8",
+    Column.BEFORE: "#8f6fc0",
+    Column.REAL_ESRGAN: "#c8641b",
+    Column.BICUBIC: "#3f8f63",
+}
 
 _WIDTH, _HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 292, 8, 128
@@ -21,7 +28,7 @@ def histogram(samples: Mapping[str, Array], label: str) -> str:
     """Shares of each set over one range: the real set filled, the others as lines.
 
     Args:
-        samples: by set, numbers; "real" among them.
+        samples: by column, numbers; ``real`` among them.
         label: what a screen reader says.
     """
     pooled = np.concatenate(list(samples.values()))
@@ -33,13 +40,13 @@ def histogram(samples: Mapping[str, Array], label: str) -> str:
         name: np.histogram(np.clip(values, low, high), edges)[0] / len(values) for name, values in samples.items()
     }
     # A peak of one set (bicubic has no noise at all) must not flatten the others.
-    top = 1.15 * max(shares["real"].max(), min(0.5, max(share.max() for share in shares.values())))
+    top = 1.15 * max(shares[Column.REAL].max(), min(0.5, max(share.max() for share in shares.values())))
     x = _scaled(edges, low, high, _LEFT, _RIGHT)
     parts = []
-    for name in sorted(shares, key=lambda name: name != "real"):
+    for name in sorted(shares, key=lambda name: name != Column.REAL):
         y = _scaled(np.minimum(shares[name], top), 0, top, _BOTTOM, _TOP)
         corners = [(x[i + side], y[i]) for i in range(_BINS) for side in (0, 1)]
-        parts.append(_line([(x[0], _BOTTOM), *corners, (x[-1], _BOTTOM)], name, filled=name == "real"))
+        parts.append(_line([(x[0], _BOTTOM), *corners, (x[-1], _BOTTOM)], name, filled=name == Column.REAL))
     return _svg([*parts, *_x_axis(low, high)], label)
 
 
@@ -52,7 +59,7 @@ def spectra(frequencies: Array, log_power: Mapping[str, Array], label: str) -> s
         label: what a screen reader says.
     """
     decibels = {name: 10 / np.log(10) * values for name, values in log_power.items()}
-    lower, upper = np.percentile(decibels["real"], [10, 90], axis=0)
+    lower, upper = np.percentile(decibels[Column.REAL], [10, 90], axis=0)
     means = {name: values.mean(0) for name, values in decibels.items()}
     low = min(lower.min(), *(mean.min() for mean in means.values())) - 2
     high = max(upper.max(), *(mean.max() for mean in means.values())) + 2
@@ -61,7 +68,7 @@ def spectra(frequencies: Array, log_power: Mapping[str, Array], label: str) -> s
     def points(values: Array) -> list[tuple[float, float]]:
         return list(zip(x, _scaled(values, low, high, _BOTTOM, _TOP), strict=True))
 
-    band = _line([*points(lower), *reversed(points(upper))], "real", filled=True)
+    band = _line([*points(lower), *reversed(points(upper))], Column.REAL, filled=True)
     lines = [_line(points(means[name]), name) for name in means]
     return _svg([band, *lines, *_x_axis(0, 0.5)], label)
 

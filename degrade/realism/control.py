@@ -16,9 +16,9 @@ from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import Crops, to_tensors
 from degrade.mix import DegradationMix
 from degrade.networks.texture import high_pass
+from degrade.realism.columns import Column, Figures
 from degrade.realism.distances import akld, correlation, crps, energy_score, psnr, rank_histogram, ssim
 from degrade.realism.sets import (
-    Figures,
     apply_drawn,
     baselines,
     clean_downsampling,
@@ -112,8 +112,8 @@ def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
     """
     codes = codes_of(pairs.reference, mix)
     made = {
-        "ours_like": make_like(pairs.hr, mix, codes, seed),
-        "ours_wrong": make_like(pairs.hr, mix, codes[_wrong_partners(pairs.images, seed)], seed),
+        Column.OURS_LIKE: make_like(pairs.hr, mix, codes, seed),
+        Column.OURS_WRONG: make_like(pairs.hr, mix, codes[_wrong_partners(pairs.images, seed)], seed),
         **baselines(pairs.hr, mix.scale, seed),
     }
     clean = table_of(clean_downsampling(pairs.hr, mix.scale))
@@ -141,19 +141,19 @@ def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures
     pairs = KnownPairs(pairs.hr[some], pairs.lr[some], pairs.reference[some], [pairs.images[i] for i in some])
     codes = codes_of(pairs.reference, mix)
     draws: dict[str, Callable[[int], Crops]] = {
-        "ours_like": lambda k: make_like(pairs.hr, mix, codes, seed * SAMPLES + k),
-        "ours": lambda k: make(pairs.hr, mix, seed * SAMPLES + k),
-        "real_esrgan": lambda k: make_baseline(pairs.hr, "real_esrgan", mix.scale, seed * SAMPLES + k),
-        "bicubic": lambda k: make_baseline(pairs.hr, "bicubic", mix.scale, seed * SAMPLES + k),
+        Column.OURS_LIKE: lambda k: make_like(pairs.hr, mix, codes, seed * SAMPLES + k),
+        Column.OURS: lambda k: make(pairs.hr, mix, seed * SAMPLES + k),
+        Column.REAL_ESRGAN: lambda k: make_baseline(pairs.hr, Column.REAL_ESRGAN, mix.scale, seed * SAMPLES + k),
+        Column.BICUBIC: lambda k: make_baseline(pairs.hr, Column.BICUBIC, mix.scale, seed * SAMPLES + k),
     }
     clean = clean_downsampling(pairs.hr, mix.scale)
     figures: Figures = {}
     for name, draw in draws.items():
-        samples = np.stack([draw(k) for k in range(1 if name == "bicubic" else SAMPLES)], axis=1)
+        samples = np.stack([draw(k) for k in range(1 if name == Column.BICUBIC else SAMPLES)], axis=1)
         scores = [_scores(*each) for each in zip(samples, pairs.lr, clean, strict=True)]
         for metric in scores[0]:
             figures.setdefault(metric, {})[name] = float(np.mean([score[metric] for score in scores]))
-        if name != "bicubic":
+        if name != Column.BICUBIC:
             rng = np.random.default_rng(seed)
             each = [
                 rank_histogram(_band(own), _band(lr[None])[0], rng) for own, lr in zip(samples, pairs.lr, strict=True)
@@ -244,7 +244,7 @@ def fidelity(hr: Crops, made: dict[str, Crops], scale: int) -> Figures:
 def fidelity_of_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
     """`fidelity` of ours, the baselines, and of the real LR itself, which is not perfect either."""
     ours = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
-    made = {"real": pairs.lr, "ours_like": ours, **baselines(pairs.hr, mix.scale, seed)}
+    made = {Column.REAL: pairs.lr, Column.OURS_LIKE: ours, **baselines(pairs.hr, mix.scale, seed)}
     return fidelity(pairs.hr, made, mix.scale)
 
 

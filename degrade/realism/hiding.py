@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from degrade.images.tensors import Crops, to_tensors
 from degrade.ops.blur import blur, gaussian_kernel
 from degrade.ops.compress import jpeg, quantise
-from degrade.realism.sets import BATCH, Figures
+from degrade.realism.columns import Figures
+from degrade.realism.sets import BATCH
 
 STEPS = 200
 BATCH_SIZE = 8

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from degrade.images.geometry import Rgb, reduce_by
 from degrade.images.tensors import Crops, to_tensors
 from degrade.networks.texture import high_pass
+from degrade.realism.columns import Column, Figures
 from degrade.realism.distances import density_coverage, frechet, kid, precision_recall, wasserstein_1
 from degrade.realism.features import FEATURES, LrFeatures
-from degrade.realism.sets import BATCH, CropSets, Figures, clean_downsampling
+from degrade.realism.sets import BATCH, CropSets, clean_downsampling
 from degrade.realism.statistics import STATISTICS, Array, luma_chroma, radial_spectrum, spectrum_slope, table_of
 
 THUMBNAIL = 8
@@ -35,14 +36,14 @@ def compare_sets(sets: CropSets, features: LrFeatures, *, scale: int, seed: int)
     """
     real_features = features.of_crops(sets.real)
     real_table = table_of(sets.real)
-    other_table = table_of(sets.made["real"])
+    other_table = table_of(sets.made[Column.REAL])
     real_sd = {key: np.concatenate([real_table[key], other_table[key]]).std() + 1e-9 for key in STATISTICS}
     real_spectrum = mean_spectrum(sets.real)
     clean = clean_downsampling(sets.hr, scale)
     figures: Figures = {}
     for name, crops in sets.made.items():
         made_features = features.of_crops(crops)
-        scene = crops if name == "real" else clean
+        scene = crops if name == Column.REAL else clean
         rows, partners = matched_scenes(sets.real, scene)
         values = {
             "kid": kid(real_features, made_features),
@@ -53,18 +54,17 @@ def compare_sets(sets: CropSets, features: LrFeatures, *, scale: int, seed: int)
             "spectrum_distance": float(np.abs(mean_spectrum(crops) - real_spectrum).mean()),
             "spectrum_slope": spectrum_slope(mean_spectrum(crops)),
         }
-        table = other_table if name == "real" else table_of(crops)
+        table = other_table if name == Column.REAL else table_of(crops)
         distance = {key: wasserstein_1(real_table[key], table[key]) for key in STATISTICS}
         values |= {f"w1_{key}": value for key, value in distance.items()}
         values["w1_mean_in_real_sd"] = float(np.mean([distance[key] / real_sd[key] for key in STATISTICS]))
         values["classifier_accuracy"], values["classifier_auc"] = _verdict(sets, name, seed)
         for metric, value in values.items():
             figures.setdefault(metric, {})[name] = value
-    figures["taken_for_real"] = _taken_for_real(sets, ("ours", "real_esrgan", "bicubic"), seed)
-    if "before" in sets.made:  # a judge of its own: one more competitor would change what the others are called
-        figures["taken_for_real"]["before"] = _taken_for_real(sets, ("before", "real_esrgan", "bicubic"), seed)[
-            "before"
-        ]
+    taken_for_real = _taken_for_real(sets, Column.OURS, seed)
+    if Column.BEFORE in sets.made:  # a judge of its own: one more competitor would change what the others are called
+        taken_for_real[Column.BEFORE] = _taken_for_real(sets, Column.BEFORE, seed)[Column.BEFORE]
+    figures["taken_for_real"] = taken_for_real
     return figures
 
 
@@ -109,23 +109,26 @@ def _verdict(sets: CropSets, name: str, seed: int) -> tuple[float, float]:
     """Train on one half of the images, test on the other, and the other way round; mean of both."""
     half = len(sets.real) // 2
     made = sets.made[name]
-    if name == "real":  # both are real: there are half as many crops of each, and there should be nothing to find
+    if name == Column.REAL:  # both are real: there are half as many crops of each, and there should be nothing to find
         folds = [(sets.real[:half], made[:half]), (sets.real[half:], made[half:])]
     else:
-        folds = [(sets.made["real"], made[:half]), (sets.real, made[half:])]
+        folds = [(sets.made[Column.REAL], made[:half]), (sets.real, made[half:])]
     verdicts = [tell_apart(train, test, seed=seed) for train, test in (folds, folds[::-1])]
     return float(np.mean([verdict.accuracy for verdict in verdicts])), float(np.mean([v.auc for v in verdicts]))
 
 
-def _taken_for_real(sets: CropSets, names: tuple[str, ...], seed: int) -> dict[str, float]:
+def _taken_for_real(sets: CropSets, learned: str, seed: int) -> dict[str, float]:
     """How often a classifier of these sets and of real crops calls each real: of real ones of both halves too."""
     half = len(sets.real) // 2
+    names = (learned, Column.REAL_ESRGAN, Column.BICUBIC)
     folds = [
-        [sets.made["real"], *(sets.made[name][:half] for name in names)],
+        [sets.made[Column.REAL], *(sets.made[name][:half] for name in names)],
         [sets.real, *(sets.made[name][half:] for name in names)],
     ]
     called = [[logits.argmax(1) == 0 for logits in classify(*each, seed=seed)] for each in (folds, folds[::-1])]
-    return {name: float(np.concatenate([fold[i] for fold in called]).mean()) for i, name in enumerate(("real", *names))}
+    return {
+        name: float(np.concatenate([fold[i] for fold in called]).mean()) for i, name in enumerate((Column.REAL, *names))
+    }
 
 
 class Verdict(NamedTuple):

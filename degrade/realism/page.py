@@ -2,7 +2,7 @@
 
 import base64
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from degrade.files.store import write_atomic
 from degrade.images.codec import encode_image
 from degrade.images.geometry import Rgb
-from degrade.realism.charts import LABELS, histogram, legend, principal_axes, scatter, spectra
+from degrade.realism.charts import histogram, legend, principal_axes, scatter, spectra
+from degrade.realism.columns import LABELS, Column
 from degrade.realism.sets import CropSets
 from degrade.realism.statistics import radial_spectrum, spectrum_frequencies, table_of
 from degrade.realism.tables import number, table_html, tables_of
@@ -41,7 +42,7 @@ class Evidence:
 
     Attributes:
         sets: the crops.
-        codes: by set, (N, code_dim); "real" is the half that is measured against.
+        codes: by column, (N, code_dim); ``real`` is the half that is measured against.
         columns: titles of the contact sheet.
         rows: its images: the HR first, the others in LR pixels.
     """
@@ -125,41 +126,46 @@ def _lead(report: dict[str, Any]) -> str:
 def _tiles(report: dict[str, Any]) -> str:
     realism, control, fidelity = report["realism"], report["control_recipes"], report["fidelity"]
 
-    def mean(figures: dict[str, Any], name: str) -> float:
-        return float(figures[name]["mean"])
-
-    def baselines(figures: dict[str, Any]) -> str:
-        before = f"before {number(mean(figures, 'before'))}, " if "before" in figures else ""
-        return f"{before}Real-ESRGAN {number(mean(figures, 'real_esrgan'))}, bicubic {number(mean(figures, 'bicubic'))}"
-
     accuracy, blind = realism["classifier_accuracy"], realism["w1_mean_in_real_sd"]
-    colour = fidelity["colour_shift_delta_e"]
-    follows = control["correlation_log_noise"]
+    colour, follows = fidelity["colour_shift_delta_e"], control["correlation_log_noise"]
     tiles = [
         (
-            f"{100 * mean(accuracy, 'ours'):.0f} %",
+            _percent(_mean(accuracy, Column.OURS)),
             "of the time a classifier tells ours from real; 50 is guessing",
-            f"Real-ESRGAN {100 * mean(accuracy, 'real_esrgan'):.0f} %, "
-            f"bicubic {100 * mean(accuracy, 'bicubic'):.0f} %, real from real {100 * mean(accuracy, 'real'):.0f} %",
+            f"{_beside(accuracy, _percent)}, real from real {_percent(_mean(accuracy, Column.REAL))}",
         ),
         (
-            number(mean(blind, "ours")),
+            number(_mean(blind, Column.OURS)),
             "mean distance of the blind measurements to real ones, in real spreads",
-            f"{baselines(blind)}, real to real {number(mean(blind, 'real'))}",
+            f"{_beside(blind)}, real to real {number(_mean(blind, Column.REAL))}",
         ),
         (
-            number(mean(follows, "ours_like")),
+            number(_mean(follows, Column.OURS_LIKE)),
             "correlation of the noise with that of the reference",
-            f"with a wrong reference {number(mean(follows, 'ours_wrong'))}",
+            f"with a wrong reference {number(_mean(follows, Column.OURS_WRONG))}",
         ),
         (
-            number(mean(colour, "ours")),
+            number(_mean(colour, Column.OURS)),
             "colour shift, ΔE; 2 is hardly seen",
-            baselines(colour),
+            _beside(colour),
         ),
     ]
     cells = "".join(f"<div><b>{a}</b><span>{escape(b)}</span><small>{escape(c)}</small></div>" for a, b, c in tiles)
     return f"<div class='tiles'>{cells}</div>"
+
+
+def _mean(figures: dict[str, Any], column: str) -> float:
+    return float(figures[column]["mean"])
+
+
+def _beside(figures: dict[str, Any], text: Callable[[float], str] = number) -> str:
+    """Write the figures of the sets that ours is compared with."""
+    columns = (Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC)
+    return ", ".join(f"{LABELS[name]} {text(_mean(figures, name))}" for name in columns if name in figures)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _sheet(evidence: Evidence) -> str:
@@ -175,7 +181,7 @@ def _sheet(evidence: Evidence) -> str:
 def _blind(sets: CropSets) -> str:
     rng = random.Random(0)
     cards = []
-    for kind, crops in (("real", sets.real), ("made", sets.made["ours"])):
+    for kind, crops in (("real", sets.real), ("made", sets.made[Column.OURS])):
         for row in rng.sample(range(len(crops)), min(BLIND_EACH, len(crops))):
             image = picture(crops[row], "real or made?")
             cards.append(
@@ -206,7 +212,7 @@ def _histograms(report: dict[str, Any], sets: CropSets) -> str:
 def _spectra_and_codes(evidence: Evidence) -> str:
     shown = evidence.sets.shown()
     power = {name: np.stack([radial_spectrum(crop) for crop in crops]) for name, crops in shown.items()}
-    flat = principal_axes(evidence.codes, "real")
+    flat = principal_axes(evidence.codes, Column.REAL)
     power_chart = spectra(spectrum_frequencies(), power, "power spectra")
     return (
         f"{legend(list(shown))}<div class='panels wide'>"

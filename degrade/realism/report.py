@@ -23,6 +23,7 @@ from degrade.files.store import write_atomic
 from degrade.images.crops import ImagePool, list_lr
 from degrade.mix import DegradationMix, fingerprint, reference_codes
 from degrade.networks.unet import STRIDE
+from degrade.realism.columns import Column, Figures
 from degrade.realism.control import (
     KnownPairs,
     control,
@@ -39,7 +40,6 @@ from degrade.realism.page import Evidence, write_page
 from degrade.realism.scores import Scorer, load_scorers, score_distances
 from degrade.realism.sets import (
     CropSets,
-    Figures,
     baselines,
     clean_downsampling,
     codes_of,
@@ -113,10 +113,10 @@ def evaluate(
     """
     started = time.monotonic()
     _check(config)
-    learned = {"ours": _mix(config, config.degrader)}
+    learned: dict[str, DegradationMix] = {Column.OURS: _mix(config, config.degrader)}
     if config.before:
-        learned["before"] = _mix(config, config.before)
-    mix = learned["ours"]
+        learned[Column.BEFORE] = _mix(config, config.before)
+    mix = learned[Column.OURS]
     side, scale = config.crop_size, config.scale
     real = ImagePool.open(list_lr(config.real_lr), min_side=side)
     hr = ImagePool.open(list_sources(config.hr_dir), min_side=side * scale, max_side=config.max_hr_side)
@@ -143,10 +143,7 @@ def evaluate(
         "left_out": left_out,
         **{section: _mean_and_sd([run[section] for run in runs]) for section in runs[0]},
     }
-    report["ours_over_real_esrgan"] = {
-        metric: _ratio(report["realism"][metric]["ours"]["mean"], report["realism"][metric]["real_esrgan"]["mean"])
-        for metric in RATIOS
-    }
+    report["ours_over_real_esrgan"] = {metric: _ratio(report["realism"][metric]) for metric in RATIOS}
     report["command"] = command
     report["seconds"] = round(time.monotonic() - started, 1)
     out.mkdir(parents=True, exist_ok=True)
@@ -180,7 +177,7 @@ def _measure(
     scorers: dict[str, Scorer], config: RealismConfig, seed: int,
 ) -> dict[str, Figures]:  # fmt: skip
     """All figures of one seed, by section of the report."""
-    made_of_hr = {name: crops for name, crops in sets.made.items() if name != "real"}
+    made_of_hr = {name: crops for name, crops in sets.made.items() if name != Column.REAL}
     known = recipe_pairs(hr, max(16, config.crops // 2), scale=config.scale, side=config.crop_size, seed=seed)
     sections = {
         "realism": compare_sets(sets, features, scale=config.scale, seed=seed) | score_distances(sets, scorers),
@@ -192,7 +189,7 @@ def _measure(
         sections["hiding"] = hiding(sets.hr, made_of_hr, config.scale, seed=seed)
     else:
         like = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
-        of_pairs = {"real": pairs.lr, "ours_like": like, **baselines(pairs.hr, config.scale, seed)}
+        of_pairs = {Column.REAL: pairs.lr, Column.OURS_LIKE: like, **baselines(pairs.hr, config.scale, seed)}
         sections["hiding"] = hiding(pairs.hr, of_pairs, config.scale, seed=seed)
         sections["pairs"] = score_pairs(pairs, mix, seed=seed)
         sections["control_pairs"] = control(pairs, mix, seed=seed)
@@ -211,7 +208,7 @@ def _evidence(sets: CropSets, pairs: KnownPairs | None, mix: DegradationMix) -> 
         columns["ours, told the look"] = make_like(hr[shown], mix, codes_of(reference[shown], mix), seed=0)
     for draw in range(2 if pairs else 3):
         columns[f"ours, draw {draw + 1}"] = make(hr[shown], mix, seed=draw)
-    columns["Real-ESRGAN"] = make_baseline(hr[shown], "real_esrgan", mix.scale, seed=0)
+    columns["Real-ESRGAN"] = make_baseline(hr[shown], Column.REAL_ESRGAN, mix.scale, seed=0)
     return Evidence(sets, codes, list(columns), list(zip(*columns.values(), strict=True)))
 
 
@@ -225,5 +222,6 @@ def _mean_and_sd(runs: list[Figures]) -> dict[str, dict[str, dict[str, float]]]:
     return merged
 
 
-def _ratio(ours: float, theirs: float) -> float | None:
+def _ratio(figures: dict[str, dict[str, float]]) -> float | None:
+    ours, theirs = figures[Column.OURS]["mean"], figures[Column.REAL_ESRGAN]["mean"]
     return ours / theirs if theirs > 0 and math.isfinite(ours) else None

@@ -17,13 +17,12 @@ from degrade.images.geometry import reduce_by
 from degrade.images.tensors import Crops, to_image, to_tensors
 from degrade.mix import DegradationMix, Record
 from degrade.networks.texture import BLOCK
+from degrade.realism.columns import Column
 from degrade.recipes.recipe import Recipe
 from degrade.recipes.steps import Drawn
 
 BATCH = 8
-RECIPES = {"real_esrgan": "real-esrgan", "bicubic": "bicubic"}  # name in the report: preset
-
-Figures = dict[str, dict[str, float]]  # metric: set: value
+RECIPES: dict[str, str] = {Column.REAL_ESRGAN: "real-esrgan", Column.BICUBIC: "bicubic"}  # column: preset
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class CropSets:
 
     def shown(self) -> dict[str, Crops]:
         """What pictures and charts show: as ``real`` the half that is measured against, then what is made."""
-        return {"real": self.real} | {name: crops for name, crops in self.made.items() if name != "real"}
+        return {Column.REAL: self.real} | {name: crops for name, crops in self.made.items() if name != Column.REAL}
 
 
 def gather(
@@ -62,7 +61,7 @@ def gather(
         codes_from_real: take the codes from the half of the real images that is *not* measured against, in place of
             those that the degrader draws from.
     """
-    scale = learned["ours"].scale
+    scale = learned[Column.OURS].scale
     count -= count % 2
     reference, held_out = real.halves(seed)
     # The same shuffle: where the HR images are the partners of the real ones, both have the same scenes in each half.
@@ -74,7 +73,7 @@ def gather(
         real=real.crops(count, side, seed, among=held_out, grid=BLOCK),
         hr=hr_crops,
         made={
-            "real": other,
+            Column.REAL: other,
             **{name: make(hr_crops, mix, seed) for name, mix in learned.items()},
             **baselines(hr_crops, scale, seed),
         },

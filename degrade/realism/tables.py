@@ -3,15 +3,7 @@
 from html import escape
 from typing import Any, NamedTuple
 
-COLUMNS = {
-    "real": "real",
-    "ours": "ours",
-    "before": "before",
-    "ours_like": "ours, told the look",
-    "ours_wrong": "ours, wrong reference",
-    "real_esrgan": "Real-ESRGAN",
-    "bicubic": "bicubic",
-}
+from degrade.realism.columns import LABELS, Column
 
 
 class Table(NamedTuple):
@@ -32,9 +24,9 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, str], ...]
 
 
-ALL = ("real", "ours", "before", "real_esrgan", "bicubic")
-MADE = ("ours", "before", "real_esrgan", "bicubic")
-CONTROLLED = ("ours_like", "ours_wrong", "real_esrgan", "bicubic")
+ALL = (Column.REAL, Column.OURS, Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC)
+MADE = (Column.OURS, Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC)
+CONTROLLED = (Column.OURS_LIKE, Column.OURS_WRONG, Column.REAL_ESRGAN, Column.BICUBIC)
 CHANGES = (
     ("correlation_log_noise", "noise, correlation of the change"),
     ("correlation_log_sharpness", "sharpness, correlation of the change"),
@@ -128,7 +120,7 @@ TABLES = (
         "pairs", "Against the true LR of real pairs",
         "Eight samples of each. Told the look: the reference is another crop of the same photograph; the other columns "
         "draw their looks blindly. Energy score and CRPS are lowest when the truth could be one of the samples.",
-        ("ours_like", "ours", "real_esrgan", "bicubic"),
+        (Column.OURS_LIKE, Column.OURS, Column.REAL_ESRGAN, Column.BICUBIC),
         (
             ("psnr_single", "PSNR of a sample, dB"),
             ("psnr_best", "PSNR of the best of 8, dB"),
@@ -148,7 +140,7 @@ TABLES = (
         "hiding", "Is anything hidden in it?",
         "A small upscaler is trained on each kind of LR, and then given the same LR slightly touched. LR in which the "
         "HR was hidden loses more than real LR does.",
-        ("real", "ours", "ours_like", "before", "real_esrgan", "bicubic"),
+        (Column.REAL, Column.OURS, Column.OURS_LIKE, Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC),
         (
             ("hiding_psnr", "PSNR of the upscaler, dB"),
             ("hiding_drop_last_bit", "drop when last bits are noisy, dB"),
@@ -169,7 +161,7 @@ TABLES = (
     Table(
         "fidelity_pairs", "True to the HR, on real pairs",
         "The same; the real column is what real LR photographs themselves differ (their exposure already matched).",
-        ("real", "ours_like", "real_esrgan", "bicubic"),
+        (Column.REAL, Column.OURS_LIKE, Column.REAL_ESRGAN, Column.BICUBIC),
         (
             ("colour_shift_delta_e", "colour shift, mean ΔE"),
             ("low_frequency_error", "low frequencies, mean difference in 1/255"),
@@ -203,7 +195,7 @@ def table_html(table: Table, report: dict[str, Any]) -> str:
         return ""
     several = report["settings"]["seeds"] > 1
     columns = _columns(table, figures)
-    head = "".join(f"<th>{escape(COLUMNS[name])}</th>" for name in columns)
+    head = "".join(f"<th>{escape(LABELS[name])}</th>" for name in columns)
     rows = []
     for metric, label in table.rows:
         if metric in figures:
@@ -222,7 +214,7 @@ def report_markdown(report: dict[str, Any]) -> str:
             continue
         columns = _columns(table, figures)
         lines = [
-            f"| {table.title} | {' | '.join(COLUMNS[name] for name in columns)} |",
+            f"| {table.title} | {' | '.join(LABELS[name] for name in columns)} |",
             "|---" * (len(columns) + 1) + "|",
         ]
         for metric, label in table.rows:

@@ -9,10 +9,10 @@ import torch
 from degrade.images.tensors import Crops, to_tensors
 from degrade.mix import DegradationMix
 from degrade.networks.texture import high_pass
+from degrade.realism.columns import Column, Figures
 from degrade.realism.control import KnownPairs
 from degrade.realism.sets import (
     CropSets,
-    Figures,
     apply_drawn,
     codes_of,
     degrade_crops,
@@ -42,10 +42,18 @@ def diversity(sets: CropSets, mix: DegradationMix, *, seed: int) -> Figures:
     real_esrgan = _draws_of_recipe(hr, Recipe.preset("real-esrgan"), mix.scale, seed)
     figures: Figures = {}
     for source in ours:
-        values = {"ours": spread(ours[source]), "real_esrgan": spread(real_esrgan[source]), "bicubic": 0.0}
-        figures[f"spread_of_{source}"] = values
-    bicubic = [make_baseline(hr, "bicubic", mix.scale, seed)] * 2
-    for name, draws in {"ours": ours["both"], "real_esrgan": real_esrgan["both"], "bicubic": bicubic}.items():
+        figures[f"spread_of_{source}"] = {
+            Column.OURS: spread(ours[source]),
+            Column.REAL_ESRGAN: spread(real_esrgan[source]),
+            Column.BICUBIC: 0.0,
+        }
+    bicubic = [make_baseline(hr, Column.BICUBIC, mix.scale, seed)] * 2
+    repeated: dict[str, list[Crops]] = {
+        Column.OURS: ours["both"],
+        Column.REAL_ESRGAN: real_esrgan["both"],
+        Column.BICUBIC: bicubic,
+    }
+    for name, draws in repeated.items():
         tables = [table_of(draw) for draw in draws]
         for key in VARIED:
             within = np.stack([table[key] for table in tables]).std(0, ddof=1).mean()
@@ -67,13 +75,13 @@ def known_spreads(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figur
     hr, drawn = pairs.hr[:CROPS], pairs.drawn[:CROPS]
     codes = codes_of(pairs.reference, mix)
     noise = {
-        "real": [apply_drawn(hr, [_with_noise(look, k) for look in drawn]) for k in range(SAMPLES)],
-        "ours": [make_like(hr, mix, codes[:CROPS], seed * SAMPLES + k) for k in range(SAMPLES)],
+        Column.REAL: [apply_drawn(hr, [_with_noise(look, k) for look in drawn]) for k in range(SAMPLES)],
+        Column.OURS: [make_like(hr, mix, codes[:CROPS], seed * SAMPLES + k) for k in range(SAMPLES)],
     }
     # the looks of the next pair, of the one after it, ...: each HR crop meets SAMPLES of them
     look = {
-        "real": [apply_drawn(hr, _turned(pairs.drawn, k)[:CROPS]) for k in range(SAMPLES)],
-        "ours": [make_like(hr, mix, codes.roll(-k, 0)[:CROPS], seed * SAMPLES + k) for k in range(SAMPLES)],
+        Column.REAL: [apply_drawn(hr, _turned(pairs.drawn, k)[:CROPS]) for k in range(SAMPLES)],
+        Column.OURS: [make_like(hr, mix, codes.roll(-k, 0)[:CROPS], seed * SAMPLES + k) for k in range(SAMPLES)],
     }
     return {
         "known_spread_of_noise": {name: spread(draws) for name, draws in noise.items()},
