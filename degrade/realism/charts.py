@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
-from numpy.typing import NDArray
 
 from degrade.realism.columns import LABELS, Column
-
-Array = NDArray[np.float64]
+from degrade.realism.distances import Array
 
 COLOURS: dict[str, str] = {
     Column.REAL: "#8b8d91",

@@ -12,12 +12,13 @@ import numpy as np
 
 from degrade.images.alignment import subpixel_shift
 from degrade.images.crops import ImagePool
+from degrade.images.geometry import Rgb
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import Crops, to_tensors
 from degrade.mix import DegradationMix
 from degrade.networks.texture import high_pass
 from degrade.realism.columns import Column, Figures
-from degrade.realism.distances import akld, correlation, crps, energy_score, psnr, rank_histogram, ssim
+from degrade.realism.distances import Array, akld, correlation, crps, energy_score, psnr, rank_histogram, ssim
 from degrade.realism.sets import (
     apply_drawn,
     baselines,
@@ -28,7 +29,7 @@ from degrade.realism.sets import (
     make_baseline,
     make_like,
 )
-from degrade.realism.statistics import Array, table_of
+from degrade.realism.statistics import table_of
 from degrade.recipes.recipe import Recipe
 from degrade.recipes.steps import Drawn
 
@@ -59,7 +60,7 @@ class KnownPairs:
     drawn: Sequence[Drawn] = ()
 
 
-def real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[KnownPairs, list[str]]:
+def crop_real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[KnownPairs, list[str]]:
     """Crops of real pairs, side by side without overlap; the reference is another crop of the same LR image.
 
     Exposure differences are undone and misaligned pairs left out, as in training.
@@ -90,7 +91,7 @@ def real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[Kn
     return KnownPairs(np.stack(hr_crops), np.stack(lr_crops), np.stack(references), images), left_out
 
 
-def recipe_pairs(pool: ImagePool, count: int, *, scale: int, side: int, seed: int) -> KnownPairs:
+def make_recipe_pairs(pool: ImagePool, count: int, *, scale: int, side: int, seed: int) -> KnownPairs:
     """Pairs made by classical recipes in turn, every one with another draw; the reference shows another scene."""
     recipes = [Recipe.preset(name) for name in CONTROL_RECIPES]
     seeds = draw_seeds("truth", seed, count)
@@ -188,7 +189,7 @@ def _high_energy(crops: Crops) -> float:
     return float(high_pass(to_tensors(crops)).square().mean())
 
 
-def _scores(samples: Crops, truth: Crops, clean: Crops) -> dict[str, float]:
+def _scores(samples: Crops, truth: Rgb, clean: Rgb) -> dict[str, float]:
     values = samples.astype(np.float64)
     band, true_band, clean_band = (_band(x) for x in (samples, truth[None], clean[None]))
     single = [psnr(sample, truth) for sample in values]
@@ -248,5 +249,5 @@ def fidelity_of_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> F
     return fidelity(pairs.hr, made, mix.scale)
 
 
-def _reduced(image: Crops) -> Array:
+def _reduced(image: Rgb) -> Array:
     return np.asarray(cv2.resize(image.astype(np.float32), None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA))

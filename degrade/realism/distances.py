@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from degrade.images.geometry import Rgb
+
 Array = NDArray[np.float64]
 
 
@@ -157,7 +159,7 @@ def psnr(a: ArrayLike, b: ArrayLike) -> float:
     return 100.0 if error < 1e-5 else float(10 * np.log10(255**2 / error))
 
 
-def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+def ssim(a: Rgb, b: Rgb) -> float:
     """`ssim_of_planes` of the full-range luma of two images, (h, w, 3) uint8."""
     x, y = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64) for image in (a, b))
     return ssim_of_planes(x, y)

@@ -6,9 +6,7 @@ high-pass band only, so the scene itself is mostly hidden from it. It has never 
 learned degrader, so it favours neither. ``examples/train_lr_features.py`` trains it.
 """
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -16,6 +14,7 @@ from degrade.degrader import WEIGHTS_DIR
 from degrade.images.tensors import Crops, to_tensors
 from degrade.networks.texture import TEXTURE_DIM, high_pass
 from degrade.networks.unet import phase_planes
+from degrade.realism.distances import Array
 from degrade.realism.sets import BATCH
 
 WEIGHTS = WEIGHTS_DIR / "lr-features" / "lr_features.safetensors"
@@ -68,7 +67,7 @@ class LrFeatures(nn.Module):
         """
         return (self.raw_features(band) - self.mean) / self.spread
 
-    def of_crops(self, crops: Crops) -> NDArray[np.float64]:
+    def of_crops(self, crops: Crops) -> Array:
         """Features of 8-bit crops, (N, side, side, 3) -> (N, FEATURES)."""
         parts = [self(high_pass(to_tensors(crops[start : start + BATCH]))) for start in range(0, len(crops), BATCH)]
         return torch.cat(parts).double().numpy()

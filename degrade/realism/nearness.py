@@ -16,10 +16,10 @@ from degrade.images.geometry import Rgb, reduce_by
 from degrade.images.tensors import Crops, to_tensors
 from degrade.networks.texture import high_pass
 from degrade.realism.columns import Column, Figures
-from degrade.realism.distances import density_coverage, frechet, kid, precision_recall, wasserstein_1
+from degrade.realism.distances import Array, density_coverage, frechet, kid, precision_recall, wasserstein_1
 from degrade.realism.features import FEATURES, LrFeatures
 from degrade.realism.sets import BATCH, CropSets, clean_downsampling
-from degrade.realism.statistics import STATISTICS, Array, luma_chroma, radial_spectrum, spectrum_slope, table_of
+from degrade.realism.statistics import STATISTICS, luma_chroma, radial_spectrum, spectrum_slope, table_of
 
 THUMBNAIL = 8
 

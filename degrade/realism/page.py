@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from degrade.files.store import write_atomic
 from degrade.images.codec import encode_image
 from degrade.images.geometry import Rgb
 from degrade.realism.charts import histogram, legend, principal_axes, scatter, spectra
 from degrade.realism.columns import LABELS, Column
+from degrade.realism.distances import Array
 from degrade.realism.sets import CropSets
 from degrade.realism.statistics import radial_spectrum, spectrum_frequencies, table_of
 from degrade.realism.tables import number, table_html, tables_of
@@ -48,7 +48,7 @@ class Evidence:
     """
 
     sets: CropSets
-    codes: dict[str, NDArray[np.float64]]
+    codes: dict[str, Array]
     columns: Sequence[str]
     rows: Sequence[Sequence[Rgb]]
 

@@ -22,15 +22,15 @@ from degrade.files.sources import list_sources
 from degrade.files.store import write_atomic
 from degrade.images.crops import ImagePool, list_lr
 from degrade.mix import DegradationMix, fingerprint, reference_codes
-from degrade.networks.unet import STRIDE
+from degrade.networks.texture import BLOCK
 from degrade.realism.columns import Column, Figures
 from degrade.realism.control import (
     KnownPairs,
     control,
+    crop_real_pairs,
     fidelity,
     fidelity_of_pairs,
-    real_pairs,
-    recipe_pairs,
+    make_recipe_pairs,
     score_pairs,
 )
 from degrade.realism.features import LrFeatures
@@ -123,7 +123,7 @@ def evaluate(
     left_out = real.left_out + hr.left_out
     pairs = None
     if config.pairs is not None:
-        pairs, pairs_left_out = real_pairs(*config.pairs, scale=scale, side=side)
+        pairs, pairs_left_out = crop_real_pairs(*config.pairs, scale=scale, side=side)
         left_out += pairs_left_out
     features, scorers = LrFeatures.shipped(), load_scorers(config.scores, only="NR")
     runs: list[dict[str, Figures]] = []
@@ -158,7 +158,7 @@ def _check(config: RealismConfig) -> None:
         raise ValueError(f"codes {config.codes!r} is unknown; use 'bank' or 'real'")
     if config.codes == "real" and config.reference_dir:
         raise ValueError("codes 'real' and a reference folder both say where looks come from; give one of them")
-    if config.crop_size % STRIDE or config.crop_size < 4 * STRIDE:
+    if config.crop_size % BLOCK or config.crop_size < 4 * BLOCK:
         raise ValueError(f"crop size {config.crop_size} does not fit JPEG blocks; use a multiple of 8, at least 32")
     if config.crops < 16:
         raise ValueError(f"{config.crops} crops are too few for any distance; use at least 16, better 200")
@@ -178,7 +178,7 @@ def _measure(
 ) -> dict[str, Figures]:  # fmt: skip
     """All figures of one seed, by section of the report."""
     made_of_hr = {name: crops for name, crops in sets.made.items() if name != Column.REAL}
-    known = recipe_pairs(hr, max(16, config.crops // 2), scale=config.scale, side=config.crop_size, seed=seed)
+    known = make_recipe_pairs(hr, max(16, config.crops // 2), scale=config.scale, side=config.crop_size, seed=seed)
     sections = {
         "realism": compare_sets(sets, features, scale=config.scale, seed=seed) | score_distances(sets, scorers),
         "diversity": diversity(sets, mix, seed=seed) | known_spreads(known, mix, seed=seed),

@@ -10,9 +10,8 @@ import numpy as np
 
 from degrade.images.tensors import Crops, to_tensors
 from degrade.realism.columns import Figures
-from degrade.realism.distances import wasserstein_1
+from degrade.realism.distances import Array, wasserstein_1
 from degrade.realism.sets import CropSets
-from degrade.realism.statistics import Array
 
 Scorer = Any  # pyiqa's InferenceModel: a callable with ``metric_mode``; (1, 3, H, W) in [0, 1] to a number
 

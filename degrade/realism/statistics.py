@@ -6,14 +6,14 @@ They are not the numbers that training optimises (degrade/networks/texture.py): 
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from degrade.images.geometry import Rgb
+from degrade.images.tensors import Crops
 from degrade.networks.block_quantiser import LUMA_STEPS, coarseness_of_quality, cosine_basis
-
-Array = NDArray[np.float64]
+from degrade.networks.texture import BLOCK
+from degrade.realism.distances import Array
 
 LAGS = {"x": (0, 1), "y": (1, 0), "down": (1, 1), "up": (1, -1)}  # rows, columns
-BLOCK = 8
 QUANTISATION = 1 / 12**0.5  # standard deviation of rounding to grey levels
 MAD_TO_SIGMA = 1 / 0.6745  # of a normal distribution
 EDGE_SHARE = 0.02  # strongest steps of an image that count as edges
@@ -38,7 +38,7 @@ STATISTICS = (
 )
 
 
-def lr_statistics(image: NDArray[np.uint8]) -> dict[str, float]:
+def lr_statistics(image: Rgb) -> dict[str, float]:
     """Measure one image.
 
     Args:
@@ -75,13 +75,13 @@ def lr_statistics(image: NDArray[np.uint8]) -> dict[str, float]:
     }
 
 
-def table_of(images: NDArray[np.uint8]) -> dict[str, Array]:
+def table_of(images: Crops) -> dict[str, Array]:
     """`lr_statistics` of many: (N, h, w, 3) -> an array of N for each statistic."""
     rows = [lr_statistics(image) for image in images]
     return {name: np.array([row[name] for row in rows]) for name in STATISTICS}
 
 
-def luma_chroma(image: NDArray[np.uint8]) -> tuple[Array, Array, Array]:
+def luma_chroma(image: Rgb) -> tuple[Array, Array, Array]:
     """JPEG's Y, Cb, Cr in grey levels, chroma around zero."""
     red, green, blue = np.moveaxis(image.astype(np.float64), 2, 0)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
@@ -176,7 +176,7 @@ def edge_profile(luma: Array) -> tuple[float, float]:
     return float(np.median(height / steps) / np.sqrt(2 * np.pi)), float((over / height).mean())
 
 
-def radial_spectrum(image: NDArray[np.uint8], bins: int = SPECTRUM_BINS) -> Array:
+def radial_spectrum(image: Rgb, bins: int = SPECTRUM_BINS) -> Array:
     """Natural log of the power spectral density of luma (grey levels squared), averaged over rings of frequency.
 
     A Hann window, whose loss of power is made up for: white noise of standard deviation s gives log(s^2) everywhere.

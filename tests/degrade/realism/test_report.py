@@ -19,7 +19,7 @@ from degrade.files.sources import list_sources
 from degrade.images.codec import encode_image
 from degrade.images.crops import ImagePool, list_lr
 from degrade.mix import DegradationMix
-from degrade.realism.control import CHANGES, _wrong_partners, control, fidelity, recipe_pairs, score_pairs
+from degrade.realism.control import CHANGES, _wrong_partners, control, fidelity, make_recipe_pairs, score_pairs
 from degrade.realism.features import FEATURES, LrFeatures
 from degrade.realism.hiding import hiding
 from degrade.realism.nearness import area_under_roc, classify, matched_scenes, tell_apart
@@ -134,7 +134,7 @@ def test_real_lr_is_read_from_the_lr_members_of_shards(tmp_path: Path, lr_folder
 
 def test_a_baseline_never_repeats_the_draw_of_the_truth(pool: ImagePool) -> None:
     assert not set(draw_seeds("truth", 0, 50)) & set(draw_seeds("make", 0, 50))
-    pairs = recipe_pairs(pool, 10, scale=4, side=32, seed=0)
+    pairs = make_recipe_pairs(pool, 10, scale=4, side=32, seed=0)
     other = make_baseline(pairs.hr, "real_esrgan", 4, seed=0)
     assert (other[::5] != pairs.lr[::5]).any((1, 2, 3)).all()  # every fifth truth is Real-ESRGAN's too
 
@@ -227,7 +227,7 @@ def test_scenes_are_matched_whatever_the_degradation(pool: ImagePool) -> None:
 def test_control_is_perfect_for_a_degrader_that_paints_the_truth(
     pool: ImagePool, tiny_degrader: RealisticDegrader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairs = recipe_pairs(pool, 10, scale=4, side=32, seed=0)
+    pairs = make_recipe_pairs(pool, 10, scale=4, side=32, seed=0)
     outputs = iter([pairs.lr, np.roll(pairs.lr, 5, axis=0)])  # with the right reference, then with a wrong one
     monkeypatch.setattr("degrade.realism.control.make_like", lambda *_: next(outputs))
     figures = control(pairs, DegradationMix(tiny_degrader, None), seed=0)
@@ -248,7 +248,7 @@ def test_a_wrong_reference_is_never_the_right_one_and_of_any_recipe() -> None:
 def test_samples_that_hold_the_truth_score_better(
     pool: ImagePool, tiny_degrader: RealisticDegrader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairs = recipe_pairs(pool, 4, scale=4, side=32, seed=0)
+    pairs = make_recipe_pairs(pool, 4, scale=4, side=32, seed=0)
     monkeypatch.setattr("degrade.realism.control.make_like", lambda *_: pairs.lr)
     figures = score_pairs(pairs, DegradationMix(tiny_degrader, None), seed=0)
     assert figures["psnr_best"]["ours_like"] == 100 and figures["energy_score"]["ours_like"] == 0
