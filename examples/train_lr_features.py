@@ -21,25 +21,26 @@ from degrade.realism.sets import BATCH, clean_downsampling, make
 from degrade.recipes.recipe import Recipe
 
 SIDE = 64  # of the crops it was trained on
+SCALE = 4
 HELD_OUT = 8  # every eighth photograph is for measuring
 
 
-def train_features(hr_dir: Path, out: Path, *, crops: int, steps: int, seed: int, scale: int = 4) -> dict[str, float]:
+def train_features(hr_dir: Path, out: Path, *, crops: int, steps: int, seed: int) -> dict[str, float]:
     """Train on recipes applied to crops of the photographs in ``hr_dir``.
 
     Returns:
         On photographs held out: ``change_r2``, the explained share of the change of texture against clean
         downsampling, and ``family_accuracy``, how often the recipe was named rightly.
     """
-    pool = ImagePool.open(list_sources(hr_dir), min_side=SIDE * scale, max_side=3000)
-    hr = pool.crops(crops, SIDE * scale, seed)
+    pool = ImagePool.open(list_sources(hr_dir), min_side=SIDE * SCALE, max_side=3000)
+    hr = pool.crops(crops, SIDE * SCALE, seed)
     family = torch.arange(crops) % len(FAMILIES)
     lr = np.empty((crops, SIDE, SIDE, 3), np.uint8)
     for number, name in enumerate(FAMILIES):
         own = (family == number).numpy()
-        lr[own] = make(hr[own], DegradationMix(None, Recipe.preset(name), scale=scale), seed + number)
+        lr[own] = make(hr[own], DegradationMix(None, Recipe.preset(name), scale=SCALE), seed + number)
     images = to_tensors(lr)
-    change = texture_statistics(images) - texture_statistics(to_tensors(clean_downsampling(hr, scale)))
+    change = texture_statistics(images) - texture_statistics(to_tensors(clean_downsampling(hr, SCALE)))
     change = (change - change.mean(0)) / change.std(0)
     bands = high_pass(images)
     held_out = torch.arange(crops) * len(pool.sources) // crops % HELD_OUT == 0

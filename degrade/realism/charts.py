@@ -95,10 +95,10 @@ def legend(names: Sequence[str]) -> str:
     return f'<p class="legend">{"".join(keys)}</p>'
 
 
-def principal_axes(codes: Mapping[str, Array], basis: str) -> dict[str, Array]:
-    """Project every set onto the two principal axes of one of them: (N, D) -> (N, 2)."""
-    centre = codes[basis].mean(0)
-    _, _, axes = np.linalg.svd(codes[basis] - centre, full_matrices=False)
+def principal_axes(codes: Mapping[str, Array]) -> dict[str, Array]:
+    """Project every set onto the two principal axes of the real one: (N, D) -> (N, 2)."""
+    centre = codes[Column.REAL].mean(0)
+    _, _, axes = np.linalg.svd(codes[Column.REAL] - centre, full_matrices=False)
     return {name: (values - centre) @ axes[:2].T for name, values in codes.items()}
 
 

@@ -8,6 +8,11 @@ from degrade.images.geometry import Rgb
 
 Array = NDArray[np.float64]
 
+PRECISION_K = 3  # neighbour that sets the radius of precision and recall, as in their paper
+COVERAGE_K = 5  # neighbour that sets the radius of density and coverage, as in their paper
+PATCH = 8  # px, side of the patches of the energy score
+AKLD_SIGMA_PX = 3.0  # width of the window in which AKLD measures the strength of noise
+
 
 def wasserstein_1(a: ArrayLike, b: ArrayLike) -> float:
     """Earth mover's distance of two samples of numbers: the area between their distribution functions.
@@ -55,43 +60,43 @@ def frechet(a: Array, b: Array) -> float:
     return float(mean @ mean + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
 
 
-def precision_recall(real: Array, made: Array, k: int = 3) -> dict[str, float]:
+def precision_recall(real: Array, made: Array) -> dict[str, float]:
     """Share of made samples that lie among the real ones, and of real ones that lie among the made.
 
-    "Among" is within the distance of some sample to its own k-th neighbour (Kynkaanniemi et al., NeurIPS 2019).
+    "Among" means not farther from some sample than its own neighbour number `PRECISION_K` is (Kynkaanniemi et al.,
+    NeurIPS 2019).
     """
     across = _distances(real, made)
     return {
-        "precision": float((across <= _radii(real, k)[:, None]).any(0).mean()),
-        "recall": float((across <= _radii(made, k)[None]).any(1).mean()),
+        "precision": float((across <= _radii(real, PRECISION_K)[:, None]).any(0).mean()),
+        "recall": float((across <= _radii(made, PRECISION_K)[None]).any(1).mean()),
     }
 
 
-def density_coverage(real: Array, made: Array, k: int = 5) -> dict[str, float]:
+def density_coverage(real: Array, made: Array) -> dict[str, float]:
     """Density and coverage (Naeem et al., ICML 2020), less moved by outliers than precision and recall.
 
     Density: in how many real neighbourhoods a made sample lies, over k; about 1 for equal sets, may exceed it.
     Coverage: share of real neighbourhoods with a made sample in them.
     """
-    inside = _distances(real, made) <= _radii(real, k)[:, None]
-    return {"density": float(inside.sum() / (k * len(made))), "coverage": float(inside.any(1).mean())}
+    inside = _distances(real, made) <= _radii(real, COVERAGE_K)[:, None]
+    return {"density": float(inside.sum() / (COVERAGE_K * len(made))), "coverage": float(inside.any(1).mean())}
 
 
-def energy_score(samples: Array, truth: Array, patch: int = 8) -> float:
+def energy_score(samples: Array, truth: Array) -> float:
     """How well random samples fit one truth, spread included; lower is better (Gneiting and Raftery, 2007).
 
     mean |sample - truth| - 1/2 mean |sample - other sample|, |.| the root mean square over a patch, averaged over
     patches. A single sample (a fixed answer) is scored by its distance alone.
 
     Args:
-        samples: (K, h, w, 3), sides multiples of ``patch``.
+        samples: (K, h, w, 3), sides multiples of `PATCH`.
         truth: (h, w, 3).
-        patch: side of the patches.
     """
 
     def distance(a: Array, b: Array) -> float:
-        height, width = (side // patch for side in a.shape[:2])
-        squared = ((a - b) ** 2).mean(-1).reshape(height, patch, width, patch).mean((1, 3))
+        height, width = (side // PATCH for side in a.shape[:2])
+        squared = ((a - b) ** 2).mean(-1).reshape(height, PATCH, width, PATCH).mean((1, 3))
         return float(np.sqrt(squared).mean())
 
     count = len(samples)
@@ -136,7 +141,7 @@ def rank_histogram(samples: Array, truth: Array, rng: np.random.Generator) -> Ar
     return np.bincount(rank.ravel(), minlength=len(samples) + 1) / rank.size
 
 
-def akld(sample: Array, truth: Array, sigma_px: float = 3.0) -> float:
+def akld(sample: Array, truth: Array) -> float:
     """Divergence of the local strength of noise, after DANet's average KL divergence (Yue et al., ECCV 2020).
 
     Both images' residuals are taken for zero-mean normal noise whose variance is the local mean of their squares (a
@@ -145,10 +150,9 @@ def akld(sample: Array, truth: Array, sigma_px: float = 3.0) -> float:
     Args:
         sample: (h, w, 3) residual of a made LR image against its clean downsampling, grey levels.
         truth: that of the real LR image.
-        sigma_px: width of the window.
     """
     rounding = 1 / 12  # no noise is less than the rounding's
-    made, real = (cv2.GaussianBlur(np.square(each), (0, 0), sigma_px) + rounding for each in (sample, truth))
+    made, real = (cv2.GaussianBlur(np.square(each), (0, 0), AKLD_SIGMA_PX) + rounding for each in (sample, truth))
     ratio = real / made
     return float((0.5 * (ratio - 1 - np.log(ratio))).mean())
 

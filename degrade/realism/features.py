@@ -18,6 +18,7 @@ from degrade.realism.distances import Array
 from degrade.realism.sets import BATCH
 
 WEIGHTS = WEIGHTS_DIR / "lr-features" / "lr_features.safetensors"
+WIDTHS = (24, 32, 48)
 FEATURES = 48
 # The recipes it was trained to tell apart. The shipped weights have one output for each, so a new preset does not join.
 FAMILIES = ("bicubic", "real-esrgan", "real-esrgan-light", "bsrgan", "neosr", "redux")
@@ -26,9 +27,9 @@ FAMILIES = ("bicubic", "real-esrgan", "real-esrgan-light", "bsrgan", "neosr", "r
 class LrFeatures(nn.Module):
     """Convolutions on the high-pass band and the 8x8 phase, pooled mean and spread, one hidden layer: the features."""
 
-    def __init__(self, widths: tuple[int, int, int] = (24, 32, 48)) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        first, second, third = widths
+        first, second, third = WIDTHS
         self.convolutions = nn.Sequential(
             nn.Conv2d(7, first, 3, padding=1), nn.SiLU(),
             nn.Conv2d(first, first, 3, padding=1), nn.SiLU(),

@@ -212,7 +212,7 @@ def _histograms(report: dict[str, Any], sets: CropSets) -> str:
 def _spectra_and_codes(evidence: Evidence) -> str:
     shown = evidence.sets.shown()
     power = {name: np.stack([radial_spectrum(crop) for crop in crops]) for name, crops in shown.items()}
-    flat = principal_axes(evidence.codes, Column.REAL)
+    flat = principal_axes(evidence.codes)
     power_chart = spectra(spectrum_frequencies(), power, "power spectra")
     return (
         f"{legend(list(shown))}<div class='panels wide'>"

@@ -4,8 +4,11 @@ They are not the numbers that training optimises (degrade/networks/texture.py): 
 ``jpeg_loss`` reads what training teaches too, by another road.
 """
 
+from functools import cache
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from degrade.images.geometry import Rgb
 from degrade.images.tensors import Crops
@@ -20,6 +23,7 @@ EDGE_SHARE = 0.02  # strongest steps of an image that count as edges
 FLAT_SHARE = 0.25  # smoothest patches of an image that count as flat
 REACH = 5  # pixels to either side of an edge that are looked at
 SPECTRUM_BINS = 20
+QUALITIES = range(10, 97)  # JPEG qualities that `jpeg_quality` tries
 COMB = 0.35  # of `jpeg_quality`'s fit, 1 for a perfect comb and 0 for none
 
 STATISTICS = (
@@ -116,7 +120,8 @@ def noise_correlation(luma: Array) -> dict[str, float]:
     flattest = np.argsort(steepness, kind="stable")[: max(1, round(FLAT_SHARE * len(steepness)))]
     flat = np.stack([patches[i] for i in flattest])
     power = (flat**2).mean() + QUANTISATION**2
-    return {name: float(_lagged(flat, *lag).mean() / power) - _WHITE[name] for name, lag in LAGS.items()}
+    white = _white_correlation()
+    return {name: float(_lagged(flat, *lag).mean() / power) - white[name] for name, lag in LAGS.items()}
 
 
 def blockiness(luma: Array) -> float:
@@ -137,18 +142,19 @@ def jpeg_quality(luma: Array) -> float:
     do; steps as fine as the rounding cannot be told. The coarsest quality whose comb fits nearly as well as the best
     one is taken, since a comb fits every finer one that divides it.
     """
+    cosines, tables = _cosines(), _luma_tables()
     rows, columns = (length // BLOCK for length in luma.shape)
     blocks = luma[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3) - 128
-    coefficients = (_COSINES @ blocks @ _COSINES.T).reshape(-1, BLOCK * BLOCK).astype(np.float32)
-    fits = np.zeros(len(_QUALITIES))
-    for number, steps in enumerate(_TABLES):
+    coefficients = (cosines @ blocks @ cosines.T).reshape(-1, BLOCK * BLOCK).astype(np.float32)
+    fits = np.zeros(len(QUALITIES))
+    for number, steps in enumerate(tables):
         telling = (np.abs(coefficients) > steps / 2) & (steps >= 4)  # the DC step too: its multiples are as sharp
         if telling.sum() >= 16:
             turns = coefficients[telling] / np.broadcast_to(steps, coefficients.shape)[telling]
             fits[number] = np.cos(2 * np.pi * turns).mean()
     if fits.max() < COMB:
         return 100.0
-    return float(_QUALITIES[np.argmax(fits >= max(COMB, 0.9 * fits.max()))])
+    return float(QUALITIES[np.argmax(fits >= max(COMB, 0.9 * fits.max()))])
 
 
 def edge_profile(luma: Array) -> tuple[float, float]:
@@ -176,36 +182,37 @@ def edge_profile(luma: Array) -> tuple[float, float]:
     return float(np.median(height / steps) / np.sqrt(2 * np.pi)), float((over / height).mean())
 
 
-def radial_spectrum(image: Rgb, bins: int = SPECTRUM_BINS) -> Array:
+def radial_spectrum(image: Rgb) -> Array:
     """Natural log of the power spectral density of luma (grey levels squared), averaged over rings of frequency.
 
     A Hann window, whose loss of power is made up for: white noise of standard deviation s gives log(s^2) everywhere.
 
     Args:
         image: (h, w, 3) uint8 RGB.
-        bins: rings between 0 and 0.5 cycles per pixel (Nyquist); `spectrum_frequencies` has their middles.
 
     Returns:
-        (bins,).
+        (SPECTRUM_BINS,) rings between 0 and 0.5 cycles per pixel (Nyquist); `spectrum_frequencies` has their middles.
     """
     luma = luma_chroma(image)[0]
     window = np.outer(np.hanning(luma.shape[0] + 2)[1:-1], np.hanning(luma.shape[1] + 2)[1:-1])
     power = np.abs(np.fft.fft2((luma - luma.mean()) * window)) ** 2 / (window**2).sum()
     frequency = np.hypot(np.fft.fftfreq(luma.shape[0])[:, None], np.fft.fftfreq(luma.shape[1])[None])
-    ring = np.minimum((frequency * 2 * bins).astype(int), bins)  # corners beyond Nyquist go into a ring of their own
-    ring[0, 0] = bins
-    total = np.bincount(ring.ravel(), power.ravel(), bins + 1)[:bins]
-    return np.log(total / np.maximum(1, np.bincount(ring.ravel(), minlength=bins + 1)[:bins]) + QUANTISATION**2)
+    outside = SPECTRUM_BINS  # the ring of the mean and of the corners beyond Nyquist, which is dropped
+    ring = np.minimum((frequency * 2 * SPECTRUM_BINS).astype(int), outside)
+    ring[0, 0] = outside
+    total = np.bincount(ring.ravel(), power.ravel(), outside + 1)[:outside]
+    count = np.bincount(ring.ravel(), minlength=outside + 1)[:outside]
+    return np.log(total / np.maximum(1, count) + QUANTISATION**2)
 
 
-def spectrum_frequencies(bins: int = SPECTRUM_BINS) -> Array:
+def spectrum_frequencies() -> Array:
     """Middle of each ring of `radial_spectrum`, in cycles per pixel."""
-    return (np.arange(bins) + 0.5) / (2 * bins)
+    return (np.arange(SPECTRUM_BINS) + 0.5) / (2 * SPECTRUM_BINS)
 
 
 def spectrum_slope(log_power: Array) -> float:
     """Slope of log power over log frequency above half of Nyquist: 0 for white noise, -2 for 1/f^2, lower for blur."""
-    frequency = spectrum_frequencies(len(log_power))
+    frequency = spectrum_frequencies()
     upper = frequency > 0.25
     return float(np.polyfit(np.log(frequency[upper]), log_power[upper], 1)[0])
 
@@ -223,6 +230,7 @@ def _lagged(patches: Array, rows: int, columns: int) -> Array:
     return first * patches[..., rows:, max(0, columns) : width + min(0, columns)]
 
 
+@cache
 def _white_correlation() -> dict[str, float]:
     """What the filter of `noise_correlation` alone does to white noise: the autocorrelation of its kernel."""
     kernel = np.zeros((15, 15))
@@ -231,10 +239,17 @@ def _white_correlation() -> dict[str, float]:
     return {name: float(_lagged(kernel, *lag).sum() / (kernel**2).sum()) for name, lag in LAGS.items()}
 
 
-_WHITE = _white_correlation()
-_COSINES = cosine_basis().numpy()
-_QUALITIES = np.arange(10, 97)
-_TABLES = [
-    np.clip((np.array(LUMA_STEPS) * coarseness_of_quality(float(quality))).round(), 1, 255).ravel().astype(np.float32)
-    for quality in _QUALITIES
-]
+@cache
+def _cosines() -> NDArray[np.float32]:
+    return cosine_basis().numpy()
+
+
+@cache
+def _luma_tables() -> list[NDArray[np.float32]]:
+    """Compute libjpeg's table of luma steps for each of `QUALITIES`, (64,) each."""
+    return [
+        np.clip((np.array(LUMA_STEPS) * coarseness_of_quality(float(quality))).round(), 1, 255)
+        .ravel()
+        .astype(np.float32)
+        for quality in QUALITIES
+    ]
