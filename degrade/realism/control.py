@@ -33,8 +33,6 @@ from degrade.realism.statistics import table_of
 from degrade.recipes.recipe import Recipe
 from degrade.recipes.steps import Drawn
 
-SAMPLES = 8  # K, of each HR crop
-SCORED = 40  # crops of the real pairs, evenly from all, that samples are scored on
 CONTROL_RECIPES = ("real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic")
 CHANGES = ("log_noise", "log_sharpness", "blockiness")
 
@@ -114,7 +112,7 @@ def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
     codes = codes_of(pairs.reference, mix)
     made = {
         Column.OURS_LIKE: make_like(pairs.hr, mix, codes, seed),
-        Column.OURS_WRONG: make_like(pairs.hr, mix, codes[_wrong_partners(pairs.images, seed)], seed),
+        Column.OURS_WRONG: make_like(pairs.hr, mix, codes[wrong_partners(pairs.images, seed)], seed),
         **baselines(pairs.hr, mix.scale, seed),
     }
     clean = table_of(clean_downsampling(pairs.hr, mix.scale))
@@ -129,7 +127,17 @@ def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
     return figures
 
 
-def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
+def make_of_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> dict[str, Crops]:
+    """Make LR of the HR of real pairs: ours told the look, and the baselines, beside the real LR.
+
+    Returns:
+        By column, (N, side, side, 3).
+    """
+    ours = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
+    return {Column.REAL: pairs.lr, Column.OURS_LIKE: ours, **baselines(pairs.hr, mix.scale, seed)}
+
+
+def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, crops: int, samples: int, seed: int) -> Figures:
     """How well K random samples fit the true LR of real pairs, spread included.
 
     Returns:
@@ -138,33 +146,31 @@ def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures
         the high band for single samples, the mean of all and the best one; AKLD of what the degradation adds to the
         high band; energy score, CRPS, and how far the ranks of the truth are from even.
     """
-    some = np.linspace(0, len(pairs.lr) - 1, min(SCORED, len(pairs.lr))).round().astype(int)
+    some = np.linspace(0, len(pairs.lr) - 1, min(crops, len(pairs.lr))).round().astype(int)
     pairs = KnownPairs(pairs.hr[some], pairs.lr[some], pairs.reference[some], [pairs.images[i] for i in some])
     codes = codes_of(pairs.reference, mix)
     draws: dict[str, Callable[[int], Crops]] = {
-        Column.OURS_LIKE: lambda k: make_like(pairs.hr, mix, codes, seed * SAMPLES + k),
-        Column.OURS: lambda k: make(pairs.hr, mix, seed * SAMPLES + k),
-        Column.REAL_ESRGAN: lambda k: make_baseline(pairs.hr, Column.REAL_ESRGAN, mix.scale, seed * SAMPLES + k),
-        Column.BICUBIC: lambda k: make_baseline(pairs.hr, Column.BICUBIC, mix.scale, seed * SAMPLES + k),
+        Column.OURS_LIKE: lambda k: make_like(pairs.hr, mix, codes, seed * samples + k),
+        Column.OURS: lambda k: make(pairs.hr, mix, seed * samples + k),
+        Column.REAL_ESRGAN: lambda k: make_baseline(pairs.hr, Column.REAL_ESRGAN, mix.scale, seed * samples + k),
+        Column.BICUBIC: lambda k: make_baseline(pairs.hr, Column.BICUBIC, mix.scale, seed * samples + k),
     }
     clean = clean_downsampling(pairs.hr, mix.scale)
     figures: Figures = {}
     for name, draw in draws.items():
-        samples = np.stack([draw(k) for k in range(1 if name == Column.BICUBIC else SAMPLES)], axis=1)
-        scores = [_scores(*each) for each in zip(samples, pairs.lr, clean, strict=True)]
+        made = np.stack([draw(k) for k in range(1 if name == Column.BICUBIC else samples)], axis=1)
+        scores = [_scores(*each) for each in zip(made, pairs.lr, clean, strict=True)]
         for metric in scores[0]:
             figures.setdefault(metric, {})[name] = float(np.mean([score[metric] for score in scores]))
         if name != Column.BICUBIC:
             rng = np.random.default_rng(seed)
-            each = [
-                rank_histogram(_band(own), _band(lr[None])[0], rng) for own, lr in zip(samples, pairs.lr, strict=True)
-            ]
+            each = [rank_histogram(_band(own), _band(lr[None])[0], rng) for own, lr in zip(made, pairs.lr, strict=True)]
             ranks = np.mean(each, axis=0)
             figures.setdefault("rank_unevenness", {})[name] = float(np.abs(ranks - 1 / len(ranks)).sum() / 2)
     return figures
 
 
-def _wrong_partners(images: Sequence[int], seed: int) -> list[int]:
+def wrong_partners(images: Sequence[int], seed: int) -> list[int]:
     """For each crop one of another photograph, drawn at random: a fixed step would meet the same recipe every time.
 
     Where all are of one photograph, any crop.
@@ -240,13 +246,6 @@ def fidelity(hr: Crops, made: dict[str, Crops], scale: int) -> Figures:
         for metric, value in values.items():
             figures.setdefault(metric, {})[name] = float(value)
     return figures
-
-
-def fidelity_of_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
-    """`fidelity` of ours, the baselines, and of the real LR itself, which is not perfect either."""
-    ours = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
-    made = {Column.REAL: pairs.lr, Column.OURS_LIKE: ours, **baselines(pairs.hr, mix.scale, seed)}
-    return fidelity(pairs.hr, made, mix.scale)
 
 
 def _reduced(image: Rgb) -> Array:

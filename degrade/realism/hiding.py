@@ -19,19 +19,20 @@ from degrade.ops.compress import jpeg, quantise
 from degrade.realism.columns import Figures
 from degrade.realism.sets import BATCH
 
-STEPS = 200
 BATCH_SIZE = 8
 LEARNING_RATE = 2e-3
 CROP_LR = 32
+WIDTH = 32  # channels of the upscaler
 
 
-def hiding(hr: Crops, made: dict[str, Crops], scale: int, *, seed: int) -> Figures:
+def hiding(hr: Crops, made: dict[str, Crops], scale: int, *, steps: int, seed: int) -> Figures:
     """Drop of an upscaler's PSNR when its input is touched.
 
     Args:
         hr: (N, side * scale, side * scale, 3); the first half trains, the second is tried on.
         made: LR of these HR crops by name, (N, side, side, 3).
         scale: HR side / LR side.
+        steps: training steps of each upscaler.
         seed: of the batches and of the noise.
 
     Returns:
@@ -42,7 +43,7 @@ def hiding(hr: Crops, made: dict[str, Crops], scale: int, *, seed: int) -> Figur
     figures: Figures = {}
     for name, crops in made.items():
         lr = to_tensors(crops)
-        net = _trained(lr[:half], truth[:half], scale, seed)
+        net = _trained(lr[:half], truth[:half], scale, steps, seed)
         whole = _psnr(net, lr[half:], truth[half:])
         figures.setdefault("hiding_psnr", {})[name] = whole
         for touch, apply in TOUCHES.items():
@@ -74,13 +75,13 @@ TOUCHES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 class _Upscaler(nn.Module):
     """Three convolutions that correct nearest-neighbour enlargement: small, and nobody's but the probe's."""
 
-    def __init__(self, scale: int, width: int = 32) -> None:
+    def __init__(self, scale: int) -> None:
         super().__init__()
         self.scale = scale
         self.layers = nn.Sequential(
-            nn.Conv2d(3, width, 5, padding=2), nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(width, 3 * scale**2, 3, padding=1),
+            nn.Conv2d(3, WIDTH, 5, padding=2), nn.ReLU(),
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(WIDTH, 3 * scale**2, 3, padding=1),
         )  # fmt: skip
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -88,14 +89,14 @@ class _Upscaler(nn.Module):
         return F.interpolate(lr, scale_factor=float(self.scale), mode="nearest") + correction
 
 
-def _trained(lr: Tensor, hr: Tensor, scale: int, seed: int) -> _Upscaler:
+def _trained(lr: Tensor, hr: Tensor, scale: int, steps: int, seed: int) -> _Upscaler:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _Upscaler(scale)
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     side = min(CROP_LR, lr.shape[-1])
-    for _ in range(STEPS):
+    for _ in range(steps):
         batch = []
         for row in rng.integers(len(lr), size=BATCH_SIZE):
             top, left = rng.integers(lr.shape[-1] - side + 1, size=2)

@@ -23,17 +23,17 @@ from degrade.realism.statistics import STATISTICS, luma_chroma, radial_spectrum,
 
 THUMBNAIL = 8
 
-STEPS = 150
 CLASS_BATCH = 16
 LEARNING_RATE = 1e-3
 
 
-def compare_sets(sets: CropSets, features: LrFeatures, *, scale: int, seed: int) -> Figures:
+def compare_sets(sets: CropSets, *, scale: int, classifier_steps: int, seed: int) -> Figures:
     """Every distance of every made set to the held-out half of the real crops.
 
     Returns:
         For each metric the value of every made set; ``real`` is the other half of the real crops: the floor.
     """
+    features = LrFeatures.shipped()
     real_features = features.of_crops(sets.real)
     real_table = table_of(sets.real)
     other_table = table_of(sets.made[Column.REAL])
@@ -58,12 +58,12 @@ def compare_sets(sets: CropSets, features: LrFeatures, *, scale: int, seed: int)
         distance = {key: wasserstein_1(real_table[key], table[key]) for key in STATISTICS}
         values |= {f"w1_{key}": value for key, value in distance.items()}
         values["w1_mean_in_real_sd"] = float(np.mean([distance[key] / real_sd[key] for key in STATISTICS]))
-        values["classifier_accuracy"], values["classifier_auc"] = _verdict(sets, name, seed)
+        values["classifier_accuracy"], values["classifier_auc"] = _verdict(sets, name, classifier_steps, seed)
         for metric, value in values.items():
             figures.setdefault(metric, {})[name] = value
-    taken_for_real = _taken_for_real(sets, Column.OURS, seed)
+    taken_for_real = _taken_for_real(sets, Column.OURS, classifier_steps, seed)
     if Column.BEFORE in sets.made:  # a judge of its own: one more competitor would change what the others are called
-        taken_for_real[Column.BEFORE] = _taken_for_real(sets, Column.BEFORE, seed)[Column.BEFORE]
+        taken_for_real[Column.BEFORE] = _taken_for_real(sets, Column.BEFORE, classifier_steps, seed)[Column.BEFORE]
     figures["taken_for_real"] = taken_for_real
     return figures
 
@@ -105,7 +105,7 @@ def _thumbnail(crop: Rgb) -> Array:
     return luma - luma.mean()
 
 
-def _verdict(sets: CropSets, name: str, seed: int) -> tuple[float, float]:
+def _verdict(sets: CropSets, name: str, steps: int, seed: int) -> tuple[float, float]:
     """Train on one half of the images, test on the other, and the other way round; mean of both."""
     half = len(sets.real) // 2
     made = sets.made[name]
@@ -113,11 +113,11 @@ def _verdict(sets: CropSets, name: str, seed: int) -> tuple[float, float]:
         folds = [(sets.real[:half], made[:half]), (sets.real[half:], made[half:])]
     else:
         folds = [(sets.made[Column.REAL], made[:half]), (sets.real, made[half:])]
-    verdicts = [tell_apart(train, test, seed=seed) for train, test in (folds, folds[::-1])]
+    verdicts = [tell_apart(train, test, steps=steps, seed=seed) for train, test in (folds, folds[::-1])]
     return float(np.mean([verdict.accuracy for verdict in verdicts])), float(np.mean([v.auc for v in verdicts]))
 
 
-def _taken_for_real(sets: CropSets, learned: str, seed: int) -> dict[str, float]:
+def _taken_for_real(sets: CropSets, learned: str, steps: int, seed: int) -> dict[str, float]:
     """How often a classifier of these sets and of real crops calls each real: of real ones of both halves too."""
     half = len(sets.real) // 2
     names = (learned, Column.REAL_ESRGAN, Column.BICUBIC)
@@ -125,7 +125,9 @@ def _taken_for_real(sets: CropSets, learned: str, seed: int) -> dict[str, float]
         [sets.made[Column.REAL], *(sets.made[name][:half] for name in names)],
         [sets.real, *(sets.made[name][half:] for name in names)],
     ]
-    called = [[logits.argmax(1) == 0 for logits in classify(*each, seed=seed)] for each in (folds, folds[::-1])]
+    called = [
+        [logits.argmax(1) == 0 for logits in classify(*each, steps=steps, seed=seed)] for each in (folds, folds[::-1])
+    ]
     return {
         name: float(np.concatenate([fold[i] for fold in called]).mean()) for i, name in enumerate((Column.REAL, *names))
     }
@@ -143,19 +145,20 @@ class Verdict(NamedTuple):
     auc: float
 
 
-def tell_apart(train: tuple[Crops, Crops], test: tuple[Crops, Crops], *, seed: int) -> Verdict:
+def tell_apart(train: tuple[Crops, Crops], test: tuple[Crops, Crops], *, steps: int, seed: int) -> Verdict:
     """Train a classifier of two sets on one half of each and try it on the other.
 
     Args:
         train: crops of the one and the other set, (N, side, side, 3) uint8.
         test: the same, of other images.
+        steps: training steps.
         seed: of the batches and the last layer.
     """
-    first, second = (logits[:, 1] - logits[:, 0] for logits in classify(train, test, seed=seed))
+    first, second = (logits[:, 1] - logits[:, 0] for logits in classify(train, test, steps=steps, seed=seed))
     return Verdict(float(((first < 0).mean() + (second > 0).mean()) / 2), area_under_roc(first, second))
 
 
-def classify(train: Sequence[Crops], test: Sequence[Crops], *, seed: int) -> list[NDArray[np.float32]]:
+def classify(train: Sequence[Crops], test: Sequence[Crops], *, steps: int, seed: int) -> list[NDArray[np.float32]]:
     """Train a classifier of sets, and ask it about other crops.
 
     It starts from `LrFeatures`, so that it needs seconds and a hundred crops, and all of it is trained further. Like
@@ -164,6 +167,7 @@ def classify(train: Sequence[Crops], test: Sequence[Crops], *, seed: int) -> lis
     Args:
         train: one set of crops a class, (N, side, side, 3) uint8.
         test: sets to judge.
+        steps: training steps.
         seed: of the batches and the last layer.
 
     Returns:
@@ -175,10 +179,10 @@ def classify(train: Sequence[Crops], test: Sequence[Crops], *, seed: int) -> lis
         torch.manual_seed(seed)
         head = nn.Linear(FEATURES, len(train))
     optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], LEARNING_RATE, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     bands = [high_pass(to_tensors(crops)) for crops in train]
     truth = torch.arange(len(train)).repeat_interleave(CLASS_BATCH)
-    for _ in range(STEPS):
+    for _ in range(steps):
         rows = [torch.randint(len(band), (CLASS_BATCH,), generator=generator) for band in bands]
         batch = torch.cat([band[row] for band, row in zip(bands, rows, strict=True)])
         with torch.autocast("cpu", torch.bfloat16):  # two to three times as fast

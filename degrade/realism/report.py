@@ -23,24 +23,23 @@ from degrade.files.store import write_atomic
 from degrade.images.crops import ImagePool, list_lr
 from degrade.mix import DegradationMix, fingerprint, reference_codes
 from degrade.networks.texture import BLOCK
+from degrade.realism.budget import DEFAULT_BUDGET, Budget
 from degrade.realism.columns import Column, Figures
 from degrade.realism.control import (
     KnownPairs,
     control,
     crop_real_pairs,
     fidelity,
-    fidelity_of_pairs,
+    make_of_pairs,
     make_recipe_pairs,
     score_pairs,
 )
-from degrade.realism.features import LrFeatures
 from degrade.realism.hiding import hiding
 from degrade.realism.nearness import compare_sets
 from degrade.realism.page import Evidence, write_page
 from degrade.realism.scores import Scorer, load_scorers, score_distances
 from degrade.realism.sets import (
     CropSets,
-    baselines,
     clean_downsampling,
     codes_of,
     gather,
@@ -95,7 +94,12 @@ class RealismConfig:
 
 
 def evaluate(
-    config: RealismConfig, out: Path, *, command: str = "", progress: Callable[[str], None] = lambda line: None
+    config: RealismConfig,
+    out: Path,
+    *,
+    command: str = "",
+    progress: Callable[[str], None] = lambda line: None,
+    budget: Budget = DEFAULT_BUDGET,
 ) -> dict[str, Any]:
     """Measure, and write report.json, report.md (its tables, for a model card) and report.html into ``out``.
 
@@ -104,6 +108,7 @@ def evaluate(
         out: folder, made when missing.
         command: how this was called, for the page.
         progress: called with a line now and then.
+        budget: how much to compute for each seed.
 
     Returns:
         What report.json holds.
@@ -113,10 +118,7 @@ def evaluate(
     """
     started = time.monotonic()
     _check(config)
-    learned: dict[str, DegradationMix] = {Column.OURS: _mix(config, config.degrader)}
-    if config.before:
-        learned[Column.BEFORE] = _mix(config, config.before)
-    mix = learned[Column.OURS]
+    learned = _learned(config)
     side, scale = config.crop_size, config.scale
     real = ImagePool.open(list_lr(config.real_lr), min_side=side)
     hr = ImagePool.open(list_sources(config.hr_dir), min_side=side * scale, max_side=config.max_hr_side)
@@ -125,31 +127,28 @@ def evaluate(
     if config.pairs is not None:
         pairs, pairs_left_out = crop_real_pairs(*config.pairs, scale=scale, side=side)
         left_out += pairs_left_out
-    features, scorers = LrFeatures.shipped(), load_scorers(config.scores, only="NR")
+    scorers = load_scorers(config.scores, only="NR")
     runs: list[dict[str, Figures]] = []
     evidence: Evidence | None = None
     for seed in range(config.seeds):
         progress(f"seed {seed + 1} of {config.seeds}: making {config.crops} crops of each kind")
         from_real = config.codes == "real"
         sets = gather(real, hr, learned, count=config.crops, side=side, seed=seed, codes_from_real=from_real)
+        known = make_recipe_pairs(hr, max(16, config.crops // 2), scale=scale, side=side, seed=seed)
         progress(f"seed {seed + 1} of {config.seeds}: measuring")
-        runs.append(_measure(sets, hr, pairs, mix, features, scorers, config, seed))
-        evidence = evidence or _evidence(sets, pairs, mix)
+        runs.append(_measure(sets, known, pairs, learned[Column.OURS], scorers, budget, seed))
+        evidence = evidence or _evidence(sets, pairs, learned[Column.OURS])
     assert evidence is not None
     report: dict[str, Any] = {
         "settings": json.loads(json.dumps(asdict(config), default=str)),
         "degrader_sha256": {name: fingerprint(each.degrader) for name, each in learned.items() if each.degrader},
         "images": {"real_lr": len(real.sources), "hr": len(hr.sources), "pair_crops": len(pairs.lr) if pairs else 0},
         "left_out": left_out,
-        **{section: _mean_and_sd([run[section] for run in runs]) for section in runs[0]},
+        **_summary(runs),
+        "command": command,
+        "seconds": round(time.monotonic() - started, 1),
     }
-    report["ours_over_real_esrgan"] = {metric: _ratio(report["realism"][metric]) for metric in RATIOS}
-    report["command"] = command
-    report["seconds"] = round(time.monotonic() - started, 1)
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "report.json", json.dumps(report, indent=2).encode())
-    write_atomic(out / "report.md", report_markdown(report).encode())
-    write_page(report, evidence, out / "report.html")
+    _write(report, evidence, out)
     return report
 
 
@@ -164,36 +163,57 @@ def _check(config: RealismConfig) -> None:
         raise ValueError(f"{config.crops} crops are too few for any distance; use at least 16, better 200")
 
 
-def _mix(config: RealismConfig, name: str) -> DegradationMix:
-    degrader = RealisticDegrader.from_pretrained(name).eval().requires_grad_(False)
-    codes = None
-    if config.reference_dir:
-        codes = torch.tensor(reference_codes(degrader, Path(config.reference_dir)))
-    return DegradationMix(degrader, None, scale=config.scale, steps=config.steps, codes=codes)
+def _learned(config: RealismConfig) -> dict[str, DegradationMix]:
+    """Load the degraders under test: ``ours``, and ``before`` where one is given."""
+    names = {Column.OURS: config.degrader} | ({Column.BEFORE: config.before} if config.before else {})
+    learned: dict[str, DegradationMix] = {}
+    for column, name in names.items():
+        degrader = RealisticDegrader.from_pretrained(name).eval().requires_grad_(False)
+        codes = None
+        if config.reference_dir:
+            codes = torch.tensor(reference_codes(degrader, Path(config.reference_dir)))
+        learned[column] = DegradationMix(degrader, None, scale=config.scale, steps=config.steps, codes=codes)
+    return learned
 
 
 def _measure(
-    sets: CropSets, hr: ImagePool, pairs: KnownPairs | None, mix: DegradationMix, features: LrFeatures,
-    scorers: dict[str, Scorer], config: RealismConfig, seed: int,
-) -> dict[str, Figures]:  # fmt: skip
-    """All figures of one seed, by section of the report."""
+    sets: CropSets,
+    known: KnownPairs,
+    pairs: KnownPairs | None,
+    mix: DegradationMix,
+    scorers: dict[str, Scorer],
+    budget: Budget,
+    seed: int,
+) -> dict[str, Figures]:
+    """Compute all figures of one seed, by section of the report.
+
+    Args:
+        sets: crops to compare with real ones.
+        known: pairs made by recipes.
+        pairs: real pairs, or None.
+        mix: the degrader under test.
+        scorers: no-reference metrics by name.
+        budget: how much to compute.
+        seed: seed of every draw.
+    """
     made_of_hr = {name: crops for name, crops in sets.made.items() if name != Column.REAL}
-    known = make_recipe_pairs(hr, max(16, config.crops // 2), scale=config.scale, side=config.crop_size, seed=seed)
+    distances = compare_sets(sets, scale=mix.scale, classifier_steps=budget.classifier_steps, seed=seed)
+    repeats = {"crops": budget.varied_crops, "samples": budget.samples, "seed": seed}
     sections = {
-        "realism": compare_sets(sets, features, scale=config.scale, seed=seed) | score_distances(sets, scorers),
-        "diversity": diversity(sets, mix, seed=seed) | known_spreads(known, mix, seed=seed),
+        "realism": distances | score_distances(sets, scorers),
+        "diversity": diversity(sets, mix, **repeats) | known_spreads(known, mix, **repeats),
         "control_recipes": control(known, mix, seed=seed),
-        "fidelity": fidelity(sets.hr, made_of_hr, config.scale),
+        "fidelity": fidelity(sets.hr, made_of_hr, mix.scale),
     }
+    steps = budget.upscaler_steps
     if pairs is None:
-        sections["hiding"] = hiding(sets.hr, made_of_hr, config.scale, seed=seed)
+        sections["hiding"] = hiding(sets.hr, made_of_hr, mix.scale, steps=steps, seed=seed)
     else:
-        like = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
-        of_pairs = {Column.REAL: pairs.lr, Column.OURS_LIKE: like, **baselines(pairs.hr, config.scale, seed)}
-        sections["hiding"] = hiding(pairs.hr, of_pairs, config.scale, seed=seed)
-        sections["pairs"] = score_pairs(pairs, mix, seed=seed)
+        made_of_pairs = make_of_pairs(pairs, mix, seed=seed)
+        sections["hiding"] = hiding(pairs.hr, made_of_pairs, mix.scale, steps=steps, seed=seed)
+        sections["pairs"] = score_pairs(pairs, mix, crops=budget.scored_crops, samples=budget.samples, seed=seed)
         sections["control_pairs"] = control(pairs, mix, seed=seed)
-        sections["fidelity_pairs"] = fidelity_of_pairs(pairs, mix, seed=seed)
+        sections["fidelity_pairs"] = fidelity(pairs.hr, made_of_pairs, mix.scale)
     return sections
 
 
@@ -212,6 +232,13 @@ def _evidence(sets: CropSets, pairs: KnownPairs | None, mix: DegradationMix) -> 
     return Evidence(sets, codes, list(columns), list(zip(*columns.values(), strict=True)))
 
 
+def _summary(runs: list[dict[str, Figures]]) -> dict[str, Any]:
+    """Summarise every figure over the seeds; add how near ours is relative to Real-ESRGAN."""
+    sections: dict[str, Any] = {section: _mean_and_sd([run[section] for run in runs]) for section in runs[0]}
+    ratios = {metric: _ratio(sections["realism"][metric]) for metric in RATIOS}
+    return sections | {"ours_over_real_esrgan": ratios}
+
+
 def _mean_and_sd(runs: list[Figures]) -> dict[str, dict[str, dict[str, float]]]:
     merged: dict[str, dict[str, dict[str, float]]] = {}
     for metric, by_set in runs[0].items():
@@ -225,3 +252,10 @@ def _mean_and_sd(runs: list[Figures]) -> dict[str, dict[str, dict[str, float]]]:
 def _ratio(figures: dict[str, dict[str, float]]) -> float | None:
     ours, theirs = figures[Column.OURS]["mean"], figures[Column.REAL_ESRGAN]["mean"]
     return ours / theirs if theirs > 0 and math.isfinite(ours) else None
+
+
+def _write(report: dict[str, Any], evidence: Evidence, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "report.json", json.dumps(report, indent=2).encode())
+    write_atomic(out / "report.md", report_markdown(report).encode())
+    write_page(report, evidence, out / "report.html")

@@ -24,12 +24,10 @@ from degrade.realism.statistics import table_of
 from degrade.recipes.recipe import Recipe
 from degrade.recipes.steps import Drawn
 
-SAMPLES = 8  # of each crop
-CROPS = 16
 VARIED = ("noise_sigma", "edge_width_px", "log_sharpness", "blockiness")
 
 
-def diversity(sets: CropSets, mix: DegradationMix, *, seed: int) -> Figures:
+def diversity(sets: CropSets, mix: DegradationMix, *, crops: int, samples: int, seed: int) -> Figures:
     """Spread of draws of the same HR, in pixels and in what is measured of an image.
 
     Returns:
@@ -37,9 +35,9 @@ def diversity(sets: CropSets, mix: DegradationMix, *, seed: int) -> Figures:
         look, the noise alone, or the look alone are drawn anew (for ``real_esrgan`` the look is its parameters).
         ``deviation_within_*`` of a blind measurement over draws of one HR, ``deviation_over_all_*`` over a whole set.
     """
-    hr = sets.hr[:: max(1, len(sets.hr) // CROPS)][:CROPS]
-    ours = _draws_of_ours(hr, mix, seed)
-    real_esrgan = _draws_of_recipe(hr, Recipe.preset("real-esrgan"), mix.scale, seed)
+    hr = sets.hr[:: max(1, len(sets.hr) // crops)][:crops]
+    ours = _draws_of_ours(hr, mix, samples, seed)
+    real_esrgan = _draws_of_recipe(hr, Recipe.preset("real-esrgan"), mix.scale, samples, seed)
     figures: Figures = {}
     for source in ours:
         figures[f"spread_of_{source}"] = {
@@ -58,30 +56,30 @@ def diversity(sets: CropSets, mix: DegradationMix, *, seed: int) -> Figures:
         for key in VARIED:
             within = np.stack([table[key] for table in tables]).std(0, ddof=1).mean()
             figures.setdefault(f"deviation_within_{key}", {})[name] = float(within)
-    for name, crops in sets.made.items():
-        table = table_of(crops)
+    for name, made in sets.made.items():
+        table = table_of(made)
         for key in VARIED:
             figures.setdefault(f"deviation_over_all_{key}", {})[name] = float(table[key].std())
     return figures
 
 
-def known_spreads(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
+def known_spreads(pairs: KnownPairs, mix: DegradationMix, *, crops: int, samples: int, seed: int) -> Figures:
     """Spread of draws whose truth is known: the recipe's (``real``), and ``ours`` told the same looks by references.
 
     Returns:
         Root-mean-square standard deviation of the high band in grey levels: ``known_spread_of_noise`` over draws of
         the noise of one look, ``known_spread_of_look_and_noise`` over different looks of one HR, each with new noise.
     """
-    hr, drawn = pairs.hr[:CROPS], pairs.drawn[:CROPS]
+    hr, drawn = pairs.hr[:crops], pairs.drawn[:crops]
     codes = codes_of(pairs.reference, mix)
     noise = {
-        Column.REAL: [apply_drawn(hr, [_with_noise(look, k) for look in drawn]) for k in range(SAMPLES)],
-        Column.OURS: [make_like(hr, mix, codes[:CROPS], seed * SAMPLES + k) for k in range(SAMPLES)],
+        Column.REAL: [apply_drawn(hr, [_with_noise(look, k) for look in drawn]) for k in range(samples)],
+        Column.OURS: [make_like(hr, mix, codes[:crops], seed * samples + k) for k in range(samples)],
     }
-    # the looks of the next pair, of the one after it, ...: each HR crop meets SAMPLES of them
+    # the looks of the next pair, of the one after it, ...: each HR crop meets samples of them
     look = {
-        Column.REAL: [apply_drawn(hr, _turned(pairs.drawn, k)[:CROPS]) for k in range(SAMPLES)],
-        Column.OURS: [make_like(hr, mix, codes.roll(-k, 0)[:CROPS], seed * SAMPLES + k) for k in range(SAMPLES)],
+        Column.REAL: [apply_drawn(hr, _turned(pairs.drawn, k)[:crops]) for k in range(samples)],
+        Column.OURS: [make_like(hr, mix, codes.roll(-k, 0)[:crops], seed * samples + k) for k in range(samples)],
     }
     return {
         "known_spread_of_noise": {name: spread(draws) for name, draws in noise.items()},
@@ -99,9 +97,9 @@ def spread(samples: Sequence[Crops]) -> float:
     return float(bands.var(0).mean().sqrt() * 255)
 
 
-def _draws_of_ours(hr: Crops, mix: DegradationMix, seed: int) -> dict[str, list[Crops]]:
+def _draws_of_ours(hr: Crops, mix: DegradationMix, samples: int, seed: int) -> dict[str, list[Crops]]:
     first = mix.draw(draw_seeds("first", seed, len(hr)))
-    others = [mix.draw(draw_seeds(f"draw {k}", seed, len(hr))) for k in range(SAMPLES)]
+    others = [mix.draw(draw_seeds(f"draw {k}", seed, len(hr))) for k in range(samples)]
     one_look = [
         [look | {"noise_seed": new["noise_seed"]} for look, new in zip(first, other, strict=True)] for other in others
     ]
@@ -112,11 +110,11 @@ def _draws_of_ours(hr: Crops, mix: DegradationMix, seed: int) -> dict[str, list[
     return {name: [degrade_crops(hr, mix, draw) for draw in draws] for name, draws in records.items()}
 
 
-def _draws_of_recipe(hr: Crops, recipe: Recipe, scale: int, seed: int) -> dict[str, list[Crops]]:
-    looks = [[recipe.draw(each, scale) for each in draw_seeds(f"draw {k}", seed, len(hr))] for k in range(SAMPLES)]
+def _draws_of_recipe(hr: Crops, recipe: Recipe, scale: int, samples: int, seed: int) -> dict[str, list[Crops]]:
+    looks = [[recipe.draw(each, scale) for each in draw_seeds(f"draw {k}", seed, len(hr))] for k in range(samples)]
     drawn = {
         "both": looks,
-        "noise_alone": [[_with_noise(look, k) for look in looks[0]] for k in range(SAMPLES)],
+        "noise_alone": [[_with_noise(look, k) for look in looks[0]] for k in range(samples)],
         "look_alone": [[_with_noise(look, 0) for look in draw] for draw in looks],
     }
     return {name: [apply_drawn(hr, draw) for draw in draws] for name, draws in drawn.items()}
