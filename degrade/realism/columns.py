@@ -1,4 +1,4 @@
-"""The columns of the realism report: the names of the sets of LR crops that it compares, and how people read them."""
+"""Name the columns of the realism report: the sets of LR crops that it compares."""
 
 from enum import StrEnum
 
@@ -6,16 +6,16 @@ Figures = dict[str, dict[str, float]]  # metric: column: value
 
 
 class Column(StrEnum):
-    """Name a set of LR crops, as report.json spells it.
+    """Name a set of LR crops as report.json spells it.
 
     Attributes:
-        REAL: real LR.
-        OURS: LR made by the degrader under test, with codes that it draws itself.
-        BEFORE: LR made by the degrader that the one under test is compared with.
-        OURS_LIKE: LR made by the degrader under test with the code of a reference that has the right degradation.
-        OURS_WRONG: the same with a reference that has another degradation.
-        REAL_ESRGAN: LR made by the recipe of Real-ESRGAN.
-        BICUBIC: LR made by bicubic downsampling.
+        REAL: crops of real LR images.
+        OURS: LR from the degrader under test, with codes drawn at random.
+        BEFORE: LR from another degrader, such as the one that training started from.
+        OURS_LIKE: LR from the degrader under test, with the code of a reference that has the wanted degradation.
+        OURS_WRONG: the same, but with a reference that has another degradation.
+        REAL_ESRGAN: LR from the recipe of Real-ESRGAN.
+        BICUBIC: LR from bicubic downsampling.
     """
 
     REAL = "real"
@@ -31,7 +31,7 @@ LABELS: dict[str, str] = {
     Column.REAL: "real",
     Column.OURS: "ours",
     Column.BEFORE: "before",
-    Column.OURS_LIKE: "ours, told the look",
+    Column.OURS_LIKE: "ours, right reference",
     Column.OURS_WRONG: "ours, wrong reference",
     Column.REAL_ESRGAN: "Real-ESRGAN",
     Column.BICUBIC: "bicubic",

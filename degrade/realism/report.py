@@ -1,9 +1,8 @@
-"""The realism report: is the made LR like real LR, in all its variety, under control, and true to its HR?
+"""Write the realism report: how realistic, varied, controllable and faithful to its HR is the LR of a degrader?
 
 `evaluate` gathers the crops, computes every figure for several seeds, and writes report.json, report.md and
-report.html.
-Every figure of ours stands beside the same figure of bicubic, of Real-ESRGAN, and, where there is one, of real LR
-against other real LR.
+report.html. The same figures are computed for bicubic downsampling, for Real-ESRGAN's recipe and, where it makes sense,
+for real LR against other real LR.
 """
 
 import json
@@ -24,7 +23,7 @@ from degrade.images.crops import ImagePool, list_lr
 from degrade.mix import DegradationMix, fingerprint, reference_codes
 from degrade.networks.texture import BLOCK
 from degrade.realism.budget import DEFAULT_BUDGET, Budget
-from degrade.realism.columns import Column, Figures
+from degrade.realism.columns import LABELS, Column, Figures
 from degrade.realism.control import (
     KnownPairs,
     control,
@@ -50,31 +49,31 @@ from degrade.realism.sets import (
 from degrade.realism.tables import report_markdown
 from degrade.realism.variety import diversity, known_spreads
 
-# Distances that are 0 between equal sets, whose ratio to Real-ESRGAN's says how much nearer ours is.
+# Distances that are 0 between equal sets, so that their ratio to Real-ESRGAN's shows how much nearer ours is.
 RATIOS = ("kid", "frechet", "kid_matched_scenes", "spectrum_distance", "w1_mean_in_real_sd")
 SHEET_ROWS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class RealismConfig:
-    """What is compared, and how much of it.
+    """Set what a realism report compares.
 
     Attributes:
-        real_lr: real LR images: folder, text list, or shards (their ``lr`` members).
-        hr_dir: HR images: folder, text list, or shards.
+        real_lr: real LR images: a folder, a text list, or shards (their ``lr`` members).
+        hr_dir: HR images: a folder, a text list, or shards.
         pairs: folders (hr, lr) of real pairs, or None.
-        degrader: shipped name, folder or hub id.
-        before: another degrader to stand beside, such as the one that ours was trained from; "" for none.
-        reference_dir: take our looks from these photographs; "" for not.
-        codes: "bank" draws our looks from the degrader's bank, "real" takes them from the half of the real images that
-            is not measured against.
+        degrader: the degrader under test: a shipped name, a folder or a hub id.
+        before: another degrader to compare with, such as the one that training started from; "" for none.
+        reference_dir: folder of photographs to encode the degrader's codes from; "" uses ``codes``.
+        codes: source of the degrader's codes: "bank" draws them from its bank, "real" encodes them from the half of the
+            real images that nothing is measured against.
         scale: HR side / LR side.
-        crops: in every set.
-        crop_size: side of an LR crop, a multiple of 8.
-        seeds: repetitions, each with other halves, crops and draws.
-        steps: network calls of the degrader.
-        max_hr_side: longer HR images are area-reduced by 2 until they fit; 0 = never.
-        scores: no-reference metrics of pyiqa to compare too, ``NAME`` or ``NAME=FILE``.
+        crops: number of crops in every set, at least 16.
+        crop_size: side of an LR crop in pixels, a multiple of 8, at least 32.
+        seeds: number of repetitions; each has its own halves, crops and draws.
+        steps: network calls of the degrader for each crop.
+        max_hr_side: HR images with a longer side are area-reduced by 2 until they fit; 0 never reduces them.
+        scores: no-reference metrics of pyiqa to add, ``NAME`` or ``NAME=FILE``.
     """
 
     real_lr: Path
@@ -101,20 +100,20 @@ def evaluate(
     progress: Callable[[str], None] = lambda line: None,
     budget: Budget = DEFAULT_BUDGET,
 ) -> dict[str, Any]:
-    """Measure, and write report.json, report.md (its tables, for a model card) and report.html into ``out``.
+    """Compute all figures, and write report.json, report.md (the tables, for a model card) and report.html.
 
     Args:
         config: what to compare.
-        out: folder, made when missing.
-        command: how this was called, for the page.
-        progress: called with a line now and then.
+        out: folder of the report; it is created if needed.
+        command: the command line, to show in the report.
+        progress: function that receives a line about each stage.
         budget: how much to compute for each seed.
 
     Returns:
-        What report.json holds.
+        The content of report.json.
 
     Raises:
-        ValueError: images, sizes or names do not fit.
+        ValueError: a setting is invalid, or images, a degrader or a metric cannot be used.
     """
     started = time.monotonic()
     _check(config)
@@ -131,11 +130,11 @@ def evaluate(
     runs: list[dict[str, Figures]] = []
     evidence: Evidence | None = None
     for seed in range(config.seeds):
-        progress(f"seed {seed + 1} of {config.seeds}: making {config.crops} crops of each kind")
+        progress(f"seed {seed + 1} of {config.seeds}: making {config.crops} crops of every set")
         from_real = config.codes == "real"
         sets = gather(real, hr, learned, count=config.crops, side=side, seed=seed, codes_from_real=from_real)
         known = make_recipe_pairs(hr, max(16, config.crops // 2), scale=scale, side=side, seed=seed)
-        progress(f"seed {seed + 1} of {config.seeds}: measuring")
+        progress(f"seed {seed + 1} of {config.seeds}: computing the figures")
         runs.append(_measure(sets, known, pairs, learned[Column.OURS], scorers, budget, seed))
         evidence = evidence or _evidence(sets, pairs, learned[Column.OURS])
     assert evidence is not None
@@ -156,11 +155,13 @@ def _check(config: RealismConfig) -> None:
     if config.codes not in ("bank", "real"):
         raise ValueError(f"codes {config.codes!r} is unknown; use 'bank' or 'real'")
     if config.codes == "real" and config.reference_dir:
-        raise ValueError("codes 'real' and a reference folder both say where looks come from; give one of them")
+        raise ValueError("codes 'real' and a reference folder were both given; choose one source of the codes")
     if config.crop_size % BLOCK or config.crop_size < 4 * BLOCK:
-        raise ValueError(f"crop size {config.crop_size} does not fit JPEG blocks; use a multiple of 8, at least 32")
+        raise ValueError(
+            f"crop size {config.crop_size} does not fit JPEG blocks; use a multiple of {BLOCK}, at least {4 * BLOCK}"
+        )
     if config.crops < 16:
-        raise ValueError(f"{config.crops} crops are too few for any distance; use at least 16, better 200")
+        raise ValueError(f"{config.crops} crops are too few to compute distances; use at least 16, better 200")
 
 
 def _learned(config: RealismConfig) -> dict[str, DegradationMix]:
@@ -218,17 +219,17 @@ def _measure(
 
 
 def _evidence(sets: CropSets, pairs: KnownPairs | None, mix: DegradationMix) -> Evidence:
-    """What the page shows of one seed: its sets, their codes, and a contact sheet."""
+    """Gather what the page shows of one seed: its sets, their codes, and a contact sheet."""
     codes = {name: codes_of(crops, mix).double().numpy() for name, crops in sets.shown().items()}
     hr, lr, reference = (pairs.hr, pairs.lr, pairs.reference) if pairs else (sets.hr, None, None)
     shown = np.linspace(0, len(hr) - 1, min(SHEET_ROWS, len(hr))).round().astype(int)
-    columns = {"HR": hr[shown], "clean": clean_downsampling(hr[shown], mix.scale)}
+    columns = {"HR": hr[shown], "clean downsampling": clean_downsampling(hr[shown], mix.scale)}
     if lr is not None and reference is not None:
-        columns["real"] = lr[shown]
-        columns["ours, told the look"] = make_like(hr[shown], mix, codes_of(reference[shown], mix), seed=0)
+        columns[LABELS[Column.REAL]] = lr[shown]
+        columns[LABELS[Column.OURS_LIKE]] = make_like(hr[shown], mix, codes_of(reference[shown], mix), seed=0)
     for draw in range(2 if pairs else 3):
-        columns[f"ours, draw {draw + 1}"] = make(hr[shown], mix, seed=draw)
-    columns["Real-ESRGAN"] = make_baseline(hr[shown], Column.REAL_ESRGAN, mix.scale, seed=0)
+        columns[f"{LABELS[Column.OURS]}, draw {draw + 1}"] = make(hr[shown], mix, seed=draw)
+    columns[LABELS[Column.REAL_ESRGAN]] = make_baseline(hr[shown], Column.REAL_ESRGAN, mix.scale, seed=0)
     return Evidence(sets, codes, list(columns), list(zip(*columns.values(), strict=True)))
 
 

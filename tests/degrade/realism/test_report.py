@@ -66,7 +66,7 @@ def test_the_command_prints_where_to_look(
     result = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0
     assert result.output.endswith(f"look at {tmp_path / 'out' / 'report.html'}\n")
-    assert "One seed." in (tmp_path / "out" / "report.html").read_text()
+    assert "The tables show one seed" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_command_prints_where_to_look(
         ({"crop_size": 36}, "crop size 36 does not fit JPEG blocks; use a multiple of 8"),
         ({"crops": 3}, "3 crops are too few"),
         ({"codes": "none"}, "codes 'none' is unknown"),
-        ({"codes": "real", "reference_dir": "x"}, "both say where looks come from"),
+        ({"codes": "real", "reference_dir": "x"}, "choose one source of the codes"),
         ({"crop_size": 512}, "no image is usable: .* is smaller than the crop"),
     ],
 )
