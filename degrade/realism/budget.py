@@ -1,20 +1,20 @@
-"""How much the realism report computes for each seed."""
+"""Set how much the realism report computes for each seed."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Say how long the small networks of a report train and how many crops and samples it takes.
+    """Set how long the small networks of a report train, and how many crops and samples it uses.
 
-    Figures of two reports compare only when both were made with the same budget.
+    Compare the figures of two reports only when both used the same budget.
 
     Attributes:
         classifier_steps: training steps of every classifier that tells sets of crops apart.
         upscaler_steps: training steps of every small upscaler that looks for hidden detail.
-        samples: random samples that are made of one HR crop, wherever their spread counts.
-        varied_crops: HR crops that these samples are made of, where variety is measured.
-        scored_crops: HR crops that these samples are made of, where they are scored against the true LR.
+        samples: random LR samples of each HR crop, wherever their spread matters.
+        varied_crops: HR crops that variety is measured on.
+        scored_crops: crops of real pairs that the samples are scored on, spread evenly over all crops.
     """
 
     classifier_steps: int = 150

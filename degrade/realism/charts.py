@@ -1,4 +1,4 @@
-"""Charts of the realism report as inline SVG: histograms, spectra, codes. Text in, text out; no plotting library."""
+"""Draw the charts of the realism report as inline SVG: histograms, spectra, codes. No plotting library is needed."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -19,15 +19,18 @@ COLOURS: dict[str, str] = {
 _WIDTH, _HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 292, 8, 128
 _BINS = 24
-_TAIL = 0.5  # percent of all values cut off at either end of a histogram
+_TAIL = 0.5  # percent of all values at each end of a histogram that its outermost bins collect
 
 
 def histogram(samples: Mapping[str, Array], label: str) -> str:
-    """Shares of each set over one range: the real set filled, the others as lines.
+    """Draw how often each value occurs: the real set as a filled area, the others as lines.
 
     Args:
-        samples: by column, numbers; ``real`` among them.
-        label: what a screen reader says.
+        samples: values of each column, (N,); ``real`` must be one of the columns.
+        label: description for screen readers.
+
+    Returns:
+        An SVG element.
     """
     pooled = np.concatenate(list(samples.values()))
     low, high = np.percentile(pooled, [_TAIL, 100 - _TAIL])
@@ -37,7 +40,7 @@ def histogram(samples: Mapping[str, Array], label: str) -> str:
     shares = {
         name: np.histogram(np.clip(values, low, high), edges)[0] / len(values) for name, values in samples.items()
     }
-    # A peak of one set (bicubic has no noise at all) must not flatten the others.
+    # One high peak (bicubic has no noise at all) must not flatten the other lines.
     top = 1.15 * max(shares[Column.REAL].max(), min(0.5, max(share.max() for share in shares.values())))
     x = _scaled(edges, low, high, _LEFT, _RIGHT)
     parts = []
@@ -49,12 +52,15 @@ def histogram(samples: Mapping[str, Array], label: str) -> str:
 
 
 def spectra(frequencies: Array, log_power: Mapping[str, Array], label: str) -> str:
-    """Mean power spectra in decibels; the band holds 80 % of the real crops.
+    """Draw the mean power spectra in decibels, and a band that holds 80 % of the real crops.
 
     Args:
-        frequencies: (bins,) cycles per pixel.
-        log_power: by set, (N, bins) natural log of power.
-        label: what a screen reader says.
+        frequencies: cycles per pixel, (bins,).
+        log_power: natural log of power of each column, (N, bins).
+        label: description for screen readers.
+
+    Returns:
+        An SVG element.
     """
     decibels = {name: 10 / np.log(10) * values for name, values in log_power.items()}
     lower, upper = np.percentile(decibels[Column.REAL], [10, 90], axis=0)
@@ -72,7 +78,15 @@ def spectra(frequencies: Array, log_power: Mapping[str, Array], label: str) -> s
 
 
 def scatter(points: Mapping[str, Array], label: str) -> str:
-    """Codes in two dimensions, (N, 2) for each set, on equal axes; the outermost percent is left out."""
+    """Draw codes as dots on two axes of equal scale; dots outside the middle 98 % may fall outside and are left out.
+
+    Args:
+        points: dots of each column, (N, 2).
+        label: description for screen readers.
+
+    Returns:
+        An SVG element.
+    """
     pooled = np.concatenate(list(points.values()))
     low, high = np.percentile(pooled, [1, 99], axis=0)
     centre, reach = (low + high) / 2, max((high - low).max() / 2, 1e-9) * 1.1
@@ -90,13 +104,13 @@ def scatter(points: Mapping[str, Array], label: str) -> str:
 
 
 def legend(names: Sequence[str]) -> str:
-    """A line that says which colour is which set."""
+    """Write a line that tells which colour belongs to which column."""
     keys = (f'<span class="key"><i style="background:{COLOURS[name]}"></i>{LABELS[name]}</span>' for name in names)
     return f'<p class="legend">{"".join(keys)}</p>'
 
 
 def principal_axes(codes: Mapping[str, Array]) -> dict[str, Array]:
-    """Project every set onto the two principal axes of the real one: (N, D) -> (N, 2)."""
+    """Project the codes of every column onto the two principal axes of the real ones: (N, D) -> (N, 2)."""
     centre = codes[Column.REAL].mean(0)
     _, _, axes = np.linalg.svd(codes[Column.REAL] - centre, full_matrices=False)
     return {name: (values - centre) @ axes[:2].T for name, values in codes.items()}

@@ -1,6 +1,6 @@
-"""How near sets of LR crops come to real ones, scene by scene unrelated, and whether a small network can tell them.
+"""Measure distances between sets of LR crops of unrelated scenes, and whether a small network can tell them apart.
 
-The classifier is that of Lopez-Paz and Oquab (ICLR 2017).
+The classifier is a two-sample test as in Lopez-Paz and Oquab (ICLR 2017).
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,22 @@ from degrade.realism.features import FEATURES, LrFeatures
 from degrade.realism.sets import BATCH, CropSets, clean_downsampling
 from degrade.realism.statistics import STATISTICS, luma_chroma, radial_spectrum, spectrum_slope, table_of
 
-THUMBNAIL = 8
-
-CLASS_BATCH = 16
+THUMBNAIL = 8  # px, side of the images that scenes are matched by
+CLASS_BATCH = 16  # crops of each class in a training batch
 LEARNING_RATE = 1e-3
 
 
 def compare_sets(sets: CropSets, *, scale: int, classifier_steps: int, seed: int) -> Figures:
-    """Every distance of every made set to the held-out half of the real crops.
+    """Compute every distance of every set to the reference half of the real crops.
+
+    Args:
+        sets: real and generated crops.
+        scale: HR side / LR side.
+        classifier_steps: training steps of each classifier.
+        seed: seed of the classifiers.
 
     Returns:
-        For each metric the value of every made set; ``real`` is the other half of the real crops: the floor.
+        For each metric the value of every column; ``real`` is the other half of the real crops, the noise floor.
     """
     features = LrFeatures.shipped()
     real_features = features.of_crops(sets.real)
@@ -62,29 +67,29 @@ def compare_sets(sets: CropSets, *, scale: int, classifier_steps: int, seed: int
         for metric, value in values.items():
             figures.setdefault(metric, {})[name] = value
     taken_for_real = _taken_for_real(sets, Column.OURS, classifier_steps, seed)
-    if Column.BEFORE in sets.made:  # a judge of its own: one more competitor would change what the others are called
+    if Column.BEFORE in sets.made:  # a classifier of its own, because a fourth class would change the other shares
         taken_for_real[Column.BEFORE] = _taken_for_real(sets, Column.BEFORE, classifier_steps, seed)[Column.BEFORE]
     figures["taken_for_real"] = taken_for_real
     return figures
 
 
 def mean_spectrum(crops: Crops) -> Array:
-    """Mean over the crops of `radial_spectrum`."""
+    """Average `radial_spectrum` over the crops."""
     return np.mean([radial_spectrum(crop) for crop in crops], axis=0)
 
 
 def matched_scenes(real: Crops, scenes: Crops) -> tuple[list[int], list[int]]:
-    """Pair up crops whose scenes look alike, so that a distance between them is less about what they show.
+    """Pair up crops of similar scenes, so that the distance between them depends less on what they show.
 
-    Nearest pairs of thumbnails (8 x 8, luma, mean taken off; no degradation survives in them) first, each crop once,
-    until half of the crops have a partner.
+    Scenes are compared by thumbnails of 8 x 8 pixels (luma without its mean), in which no degradation remains. The most
+    similar pairs are taken first, each crop at most once, until half of the real crops have a partner.
 
     Args:
-        real: (N, side, side, 3).
-        scenes: (M, side, side, 3), free of degradation or not.
+        real: real LR crops, (N, side, side, 3).
+        scenes: crops of other scenes, degraded or not, (M, side, side, 3).
 
     Returns:
-        Rows of ``real`` and their partners' rows of ``scenes``.
+        Indices into ``real``, and the index into ``scenes`` of each partner.
     """
     a, b = (np.stack([_thumbnail(crop) for crop in crops]) for crops in (real, scenes))
     apart = ((a[:, None] - b[None]) ** 2).sum(2)
@@ -106,10 +111,13 @@ def _thumbnail(crop: Rgb) -> Array:
 
 
 def _verdict(sets: CropSets, name: str, steps: int, seed: int) -> tuple[float, float]:
-    """Train on one half of the images, test on the other, and the other way round; mean of both."""
+    """Compute accuracy and AUC of a classifier that is trained on one half of the crops and tested on the other.
+
+    Both are the mean over the two ways to choose the half for training.
+    """
     half = len(sets.real) // 2
     made = sets.made[name]
-    if name == Column.REAL:  # both are real: there are half as many crops of each, and there should be nothing to find
+    if name == Column.REAL:  # real against real, with half as many crops: the classifier should find no difference
         folds = [(sets.real[:half], made[:half]), (sets.real[half:], made[half:])]
     else:
         folds = [(sets.made[Column.REAL], made[:half]), (sets.real, made[half:])]
@@ -118,7 +126,7 @@ def _verdict(sets: CropSets, name: str, steps: int, seed: int) -> tuple[float, f
 
 
 def _taken_for_real(sets: CropSets, learned: str, steps: int, seed: int) -> dict[str, float]:
-    """How often a classifier of these sets and of real crops calls each real: of real ones of both halves too."""
+    """Compute how often one classifier of real crops, ``learned`` and the baselines calls each of them real."""
     half = len(sets.real) // 2
     names = (learned, Column.REAL_ESRGAN, Column.BICUBIC)
     folds = [
@@ -134,10 +142,10 @@ def _taken_for_real(sets: CropSets, learned: str, steps: int, seed: int) -> dict
 
 
 class Verdict(NamedTuple):
-    """How well the two sets were told apart on crops of images that the classifier had not seen.
+    """Hold how well a classifier separates two sets, on crops of images that it was not trained on.
 
     Attributes:
-        accuracy: balanced between the sets; 0.5 is guessing.
+        accuracy: balanced accuracy; 0.5 is guessing.
         auc: area under the ROC curve; 0.5 is guessing.
     """
 
@@ -146,32 +154,32 @@ class Verdict(NamedTuple):
 
 
 def tell_apart(train: tuple[Crops, Crops], test: tuple[Crops, Crops], *, steps: int, seed: int) -> Verdict:
-    """Train a classifier of two sets on one half of each and try it on the other.
+    """Train a classifier of two sets on one half of each and test it on the other half.
 
     Args:
-        train: crops of the one and the other set, (N, side, side, 3) uint8.
-        test: the same, of other images.
+        train: crops of the first and of the second set, (N, side, side, 3) uint8.
+        test: crops of the same sets from other images.
         steps: training steps.
-        seed: of the batches and the last layer.
+        seed: seed of the batches and of the last layer.
     """
     first, second = (logits[:, 1] - logits[:, 0] for logits in classify(train, test, steps=steps, seed=seed))
     return Verdict(float(((first < 0).mean() + (second > 0).mean()) / 2), area_under_roc(first, second))
 
 
 def classify(train: Sequence[Crops], test: Sequence[Crops], *, steps: int, seed: int) -> list[NDArray[np.float32]]:
-    """Train a classifier of sets, and ask it about other crops.
+    """Train a classifier of sets of crops, and classify other crops with it.
 
-    It starts from `LrFeatures`, so that it needs seconds and a hundred crops, and all of it is trained further. Like
-    that net it sees the high-pass band only: telling scenes apart is not the question.
+    Training starts from `LrFeatures` and changes all weights, so that seconds and a hundred crops are enough. Like that
+    network, the classifier sees only the high-pass band, so that it cannot use differences between the scenes.
 
     Args:
-        train: one set of crops a class, (N, side, side, 3) uint8.
-        test: sets to judge.
+        train: one set of crops for each class, (N, side, side, 3) uint8.
+        test: sets of crops to classify.
         steps: training steps.
-        seed: of the batches and the last layer.
+        seed: seed of the batches and of the last layer.
 
     Returns:
-        For each set of ``test`` its logits, (N, classes).
+        Logits of each set of ``test``, (N, classes).
     """
     generator = torch.Generator().manual_seed(seed)
     net = LrFeatures.shipped().requires_grad_(True)
@@ -199,12 +207,12 @@ def classify(train: Sequence[Crops], test: Sequence[Crops], *, steps: int, seed:
 
 
 def area_under_roc(low: NDArray[np.floating], high: NDArray[np.floating]) -> float:
-    """Probability that a random score of ``high`` is above a random one of ``low``; ties count half."""
+    """Compute the probability that a random score of ``high`` exceeds a random score of ``low``; ties count half."""
     return float((np.sign(high[None] - low[:, None]).mean() + 1) / 2)
 
 
 def _turned(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror or transpose the batch at random; block borders stay where they are, since sides are multiples of 8."""
+    """Mirror or transpose the batch at random. Block borders stay in place, because the sides are multiples of 8."""
     flip_x, flip_y, swap = (torch.rand(3, generator=generator) < 0.5).tolist()
     batch = batch.flip(3) if flip_x else batch
     batch = batch.flip(2) if flip_y else batch

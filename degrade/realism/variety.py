@@ -1,4 +1,4 @@
-"""How much repeated draws of one HR crop differ, and from which of the two sources: the noise or the look."""
+"""Measure how much repeated draws of one HR crop differ, and whether the noise or the code (the look) causes it."""
 
 import copy
 from collections.abc import Sequence
@@ -28,12 +28,19 @@ VARIED = ("noise_sigma", "edge_width_px", "log_sharpness", "blockiness")
 
 
 def diversity(sets: CropSets, mix: DegradationMix, *, crops: int, samples: int, seed: int) -> Figures:
-    """Spread of draws of the same HR, in pixels and in what is measured of an image.
+    """Measure the spread of draws of the same HR, in pixels and in image statistics.
+
+    Args:
+        sets: HR crops to draw from, and the sets to compare with.
+        mix: the degrader under test.
+        crops: number of HR crops.
+        samples: number of draws of each.
+        seed: seed of the draws.
 
     Returns:
-        ``spread_of_*``: root-mean-square standard deviation of the high band over draws, grey levels, where noise and
-        look, the noise alone, or the look alone are drawn anew (for ``real_esrgan`` the look is its parameters).
-        ``deviation_within_*`` of a blind measurement over draws of one HR, ``deviation_over_all_*`` over a whole set.
+        ``spread_of_*``, the `spread` when both noise and look, only the noise, or only the look change between draws
+        (the look of ``real_esrgan`` is its parameters); ``deviation_within_*``, the standard deviation of an image
+        statistic over draws of one HR; ``deviation_over_all_*``, its standard deviation over a whole set.
     """
     hr = sets.hr[:: max(1, len(sets.hr) // crops)][:crops]
     ours = _draws_of_ours(hr, mix, samples, seed)
@@ -64,11 +71,19 @@ def diversity(sets: CropSets, mix: DegradationMix, *, crops: int, samples: int, 
 
 
 def known_spreads(pairs: KnownPairs, mix: DegradationMix, *, crops: int, samples: int, seed: int) -> Figures:
-    """Spread of draws whose truth is known: the recipe's (``real``), and ``ours`` told the same looks by references.
+    """Measure the spread of draws whose true spread is known, because recipes made the references.
+
+    Args:
+        pairs: pairs made by recipes.
+        mix: the degrader under test.
+        crops: number of HR crops.
+        samples: number of draws of each.
+        seed: seed of the noise.
 
     Returns:
-        Root-mean-square standard deviation of the high band in grey levels: ``known_spread_of_noise`` over draws of
-        the noise of one look, ``known_spread_of_look_and_noise`` over different looks of one HR, each with new noise.
+        For the recipes (``real``) and for the degrader with their LR as references (``ours``):
+        ``known_spread_of_noise``, the `spread` when only the noise changes; ``known_spread_of_look_and_noise``, the
+        `spread` when the look changes too.
     """
     hr, drawn = pairs.hr[:crops], pairs.drawn[:crops]
     codes = codes_of(pairs.reference, mix)
@@ -76,7 +91,7 @@ def known_spreads(pairs: KnownPairs, mix: DegradationMix, *, crops: int, samples
         Column.REAL: [apply_drawn(hr, [_with_noise(look, k) for look in drawn]) for k in range(samples)],
         Column.OURS: [make_like(hr, mix, codes[:crops], seed * samples + k) for k in range(samples)],
     }
-    # the looks of the next pair, of the one after it, ...: each HR crop meets samples of them
+    # Shift the looks by k, so that each HR crop is degraded with as many different looks as there are samples.
     look = {
         Column.REAL: [apply_drawn(hr, _turned(pairs.drawn, k)[:crops]) for k in range(samples)],
         Column.OURS: [make_like(hr, mix, codes.roll(-k, 0)[:crops], seed * samples + k) for k in range(samples)],
@@ -92,12 +107,20 @@ def _turned(drawn: Sequence[Drawn], by: int) -> Sequence[Drawn]:
 
 
 def spread(samples: Sequence[Crops]) -> float:
-    """Root-mean-square standard deviation over samples of the same crops, high band, grey levels."""
+    """Compute the root-mean-square standard deviation over samples of the same crops, of the high-pass band.
+
+    Args:
+        samples: K samples of the same crops, (N, side, side, 3) each.
+
+    Returns:
+        The deviation in grey levels.
+    """
     bands = torch.stack([high_pass(to_tensors(sample)) for sample in samples])
     return float(bands.var(0).mean().sqrt() * 255)
 
 
 def _draws_of_ours(hr: Crops, mix: DegradationMix, samples: int, seed: int) -> dict[str, list[Crops]]:
+    """Draw from the degrader with new noise and looks, with new noise only, and with new looks only."""
     first = mix.draw(draw_seeds("first", seed, len(hr)))
     others = [mix.draw(draw_seeds(f"draw {k}", seed, len(hr))) for k in range(samples)]
     one_look = [
@@ -111,6 +134,7 @@ def _draws_of_ours(hr: Crops, mix: DegradationMix, samples: int, seed: int) -> d
 
 
 def _draws_of_recipe(hr: Crops, recipe: Recipe, scale: int, samples: int, seed: int) -> dict[str, list[Crops]]:
+    """Draw from a recipe in the same three ways; its look is its parameters."""
     looks = [[recipe.draw(each, scale) for each in draw_seeds(f"draw {k}", seed, len(hr))] for k in range(samples)]
     drawn = {
         "both": looks,
@@ -121,7 +145,7 @@ def _draws_of_recipe(hr: Crops, recipe: Recipe, scale: int, samples: int, seed: 
 
 
 def _with_noise(drawn: Drawn, seed: int) -> Drawn:
-    """The same degradation with the noise of this seed."""
+    """Replace the noise seeds of a drawn degradation."""
     drawn = copy.deepcopy(drawn)
     for number, step in enumerate(drawn["steps"]):
         if "seed" in step:
