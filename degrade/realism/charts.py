@@ -19,7 +19,7 @@ COLOURS: dict[str, str] = {
 _WIDTH, _HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 292, 8, 128
 _BINS = 24
-_TAIL = 0.5  # percent of all values at each end of a histogram that its outermost bins collect
+_TAIL = 0.5  # percent of the values at each end that are clipped into the outermost bins
 
 
 def histogram(samples: Mapping[str, Array], label: str) -> str:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-Figures = dict[str, dict[str, float]]  # metric: column: value
+Figures = dict[str, dict[str, float]]  # value of each metric and column
 
 
 class Column(StrEnum):

@@ -118,7 +118,8 @@ def _lead(report: dict[str, Any]) -> str:
     settings, images = report["settings"], report["images"]
     pairs = f" and {images['pair_crops']} crops of real pairs" if images["pair_crops"] else ""
     return (
-        "<p>Do the images of this degrader look like real low-resolution photographs? This report compares them with "
+        "<p>Do the images of this degrader (“ours”) look like real low-resolution photographs? This report compares "
+        "them with "
         f"{images['real_lr']} real images{pairs}, and with the images of Real-ESRGAN’s recipe and of bicubic "
         f"downsampling. Every set has {settings['crops']} crops of {settings['crop_size']} × {settings['crop_size']} "
         f"px; the figures come from {_seeds(settings)}.</p>"
@@ -143,7 +144,7 @@ def _tiles(report: dict[str, Any]) -> str:
         ),
         (
             number(_mean(follows, Column.OURS_LIKE)),
-            "correlation of the noise level with that of the reference",
+            "correlation of the change in noise with that of the true LR",
             f"with a wrong reference: {number(_mean(follows, Column.OURS_WRONG))}",
         ),
         (
@@ -256,7 +257,7 @@ def _method(report: dict[str, Any]) -> str:
         "crops, so compare it only within its row.",
         "The classifier is a small network that sees only fine detail. It is trained on one half of the images and "
         "tested on the other.",
-        *([] if settings["scores"] else ["There are no no-reference scores; the option --score adds them."]),
+        *([] if settings["scores"] else ["No-reference scores were not computed; the option --score adds them."]),
         *(f"This image was left out: {line}." for line in report["left_out"]),
     ]
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)

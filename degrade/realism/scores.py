@@ -71,7 +71,7 @@ def score_distances(sets: CropSets, scorers: dict[str, Scorer]) -> Figures:
 def _scores(crops: Crops, name: str, scorer: Scorer) -> Array:
     try:
         scores = np.array([float(scorer(image)) for image in to_tensors(crops).split(1)])
-    except Exception as err:  # as above
+    except Exception as err:  # a metric may raise any exception, too
         raise ValueError(f"metric {name} cannot score crops of {crops.shape[1]} px ({err}); use larger ones") from err
     if not np.isfinite(scores).all():
         raise ValueError(f"metric {name} has no value for some crops of {crops.shape[1]} px; use larger ones")
