@@ -1,4 +1,4 @@
-"""Share what all commands need: settings of click, types of paths, messages for errors, and the choice of the device."""
+"""Share what all commands need: settings of click, types of paths, error messages, and the choice of the device."""
 
 import functools
 from collections.abc import Callable

@@ -91,33 +91,41 @@ def presets(show: str | None, schema: bool) -> None:
 @click.option("--real-lr", type=PATH, required=True, metavar="PATH",
               help="Real LR images: a folder, a text list, or shards (their lr members).")  # fmt: skip
 @click.option("--hr-dir", "-i", "--input", "hr_dir", type=PATH, required=True, metavar="PATH",
-              help="HR photographs to degrade, none of them trained on.")  # fmt: skip
+              help="HR photographs to degrade; the degrader must not have been trained on them.")  # fmt: skip
 @click.option("--pairs", nargs=2, type=EXISTING, metavar="HR_DIR LR_DIR",
-              help="Real pairs, for what only they tell.")  # fmt: skip
+              help="Folders of real pairs, to compare with the true LR as well.")  # fmt: skip
 @click.option("--degrader", "--model", "degrader", default="tiny-x4", show_default=True, metavar="NAME|DIR",
-              help="Learned degrader: a shipped name, a folder, a hub id.")  # fmt: skip
+              help="Degrader to test: a shipped name, a folder, or a hub id.")  # fmt: skip
 @click.option("--before", default="", metavar="NAME|DIR",
-              help="Another degrader to stand beside, such as the one that this was trained from.")  # fmt: skip
-@click.option("--reference-dir", type=EXISTING, metavar="DIR", help="Take the looks from the photos in this folder.")
+              help="Another degrader to compare with, such as the one that training started from.")  # fmt: skip
+@click.option(
+    "--reference-dir", type=EXISTING, metavar="DIR", help="Compute the codes from the photographs in this folder."
+)
 @click.option("--score", "scores", multiple=True, metavar="NAME[=FILE]",
-              help="No-reference metric of pyiqa to add, such as piqe; FILE has its weights; repeatable.")  # fmt: skip
+              help="Add a no-reference metric of pyiqa, such as piqe. FILE holds its weights. Repeatable.")  # fmt: skip
 @click.option("--codes", type=click.Choice(["bank", "real"]), default="bank", show_default=True,
-              help="Looks from the degrader's bank, or from a half of --real-lr not compared with.")  # fmt: skip
+              help="Draw the codes from the degrader's bank, or compute them from a half of --real-lr "
+              "that nothing is compared with.")  # fmt: skip
 @click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True, help="HR side / LR side.")
-@click.option("--crops", type=click.IntRange(16), default=200, show_default=True, metavar="N", help="In every set.")
+@click.option("--crops", type=click.IntRange(16), default=200, show_default=True, metavar="N",
+              help="Number of crops in every set.")  # fmt: skip
 @click.option("--crop-size", type=click.IntRange(32), default=64, show_default=True, metavar="PX",
-              help="Side of the LR crops, a multiple of 8.")  # fmt: skip
+              help="Side of the LR crops; a multiple of 8.")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, metavar="N",
-              help="Repetitions with other halves, crops and draws, for the spread of every figure.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, help="Network calls of the degrader.")
+              help="Repeat with other halves, crops and draws, to measure the spread of every figure.")  # fmt: skip
+@click.option(
+    "--steps", type=click.IntRange(1), default=1, show_default=True, help="Network calls of the degrader for each crop."
+)
 @click.option("--max-hr-side", type=click.IntRange(0), default=3000, show_default=True, metavar="PX",
-              help="Area-reduce longer HR photographs by 2 until they fit; 0 = never.")  # fmt: skip
-@click.option("--out", "-o", "--output", "out", type=PATH, required=True, metavar="DIR", help="Folder of the report.")
+              help="Area-reduce HR photographs by 2 until their longer side fits; 0 = never.")  # fmt: skip
+@click.option("--out", "-o", "--output", "out", type=PATH, required=True, metavar="DIR",
+              help="Folder to write the report to.")  # fmt: skip
 @friendly
 def evaluate(out: Path, pairs: tuple[Path, Path] | None, reference_dir: Path | None, **options: Any) -> None:
-    """Is the LR like real LR? Writes report.json, report.md and report.html.
+    """Measure how close generated LR is to real LR, and write report.json, report.md and report.html.
 
-    Every figure stands beside those of Real-ESRGAN and bicubic, and of real images against other real ones.
+    The report shows the same figures for Real-ESRGAN's recipe, for bicubic downsampling, and for real images compared
+    with other real images.
 
     \b
       degrade eval --real-lr my_camera --hr-dir photos --out report

@@ -167,8 +167,14 @@ def synth(
         job = _job(pairs, shard_size=shard_size, max_shard_mb=max_shard_mb, cluster=cluster)
         run = stack.enter_context(
             SynthRun.open(
-                pairs.hr_dir, out, job,
-                share=share, overwrite=overwrite, extend=extend, dry_run=dry_run, progress=progress,
+                pairs.hr_dir,
+                out,
+                job,
+                share=share,
+                overwrite=overwrite,
+                extend=extend,
+                dry_run=dry_run,
+                progress=progress,
             )  # fmt: skip
         )
         if dry_run:

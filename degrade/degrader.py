@@ -15,12 +15,10 @@ from degrade.networks.block_quantiser import BLOCK_DIM, BlockQuantiser, block_st
 from degrade.networks.pretrained import Pretrained
 from degrade.networks.texture import TEXTURE_DIM, high_pass, luma_chroma, texture_statistics
 from degrade.networks.unet import FilmUNet, phase_planes, run_in_tiles
-from degrade.schedule import ResidualShiftScheduler
+from degrade.schedule import Generators, ResidualShiftScheduler
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 BANK_JITTER = 0.15  # of the bank's own spread: new looks between the known ones, none far from all of them
-
-Generators = torch.Generator | list[torch.Generator] | None
 MIN_REFERENCE_SIDE = 16  # of a photograph that tells a code
 
 

@@ -20,6 +20,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 Sampling = Literal["posterior", "deterministic"]
+Generators = torch.Generator | list[torch.Generator] | None  # one for the batch, or one for each sample
 
 
 @dataclass
@@ -125,7 +126,7 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         timestep: int | Tensor,
         sample: Tensor,
         anchor: Tensor,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
     ) -> ResidualShiftSchedulerOutput:
         """Go from x_t to the next of ``timesteps``: ResShift's posterior with noise, SinSR's step without.
 

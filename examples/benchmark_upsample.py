@@ -1,12 +1,12 @@
-"""How fast and how large is the student, and what does one step cost against the teacher's many?
+"""Measure the student's speed and memory, and compare its one step with the steps of the teacher.
 
     python examples/benchmark_upsample.py                                        # speed and memory of tiny-x4
-    python examples/benchmark_upsample.py --teacher tiny-x4-teacher --pairs HR_DIR LR_DIR    # and the steps
+    python examples/benchmark_upsample.py --teacher tiny-x4-teacher --pairs HR_DIR LR_DIR    # and the comparison
 
 1. Seconds for a 128 x 128 LR image, and HR megapixels per second, in float32.
-2. Peak memory of a process that upscales to 2048 x 2048 and to 4096 x 4096, in tiles and, the first, at once.
-3. The student's one step beside the teacher's 4 and T: PSNR-Y and SSIM-Y on whole pairs, and the time of the network,
-   all on the same images in one run, turn by turn, so that a busy machine slows all alike.
+2. Peak memory of a process that upscales to 2048 x 2048, in tiles and as a whole, and to 4096 x 4096, in tiles.
+3. PSNR-Y, SSIM-Y and seconds on whole pairs, for the student's one step and the teacher's 4 and T steps. The models
+   take turns on the same images, so that a busy machine slows all of them alike.
 """
 
 import argparse
@@ -39,7 +39,7 @@ print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def speed(upsampler: ResidualShiftUpsampler, side: int = 128, rounds: int = 15) -> dict[str, float]:
-    """Median seconds of one LR image of this side, and HR megapixels per second."""
+    """Measure the median seconds for an LR image of this side, and HR megapixels per second."""
     lr = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     seconds = []
     with torch.inference_mode():
@@ -52,7 +52,7 @@ def speed(upsampler: ResidualShiftUpsampler, side: int = 128, rounds: int = 15) 
 
 
 def peak_memory(name: str, lr_side: int, tile: int) -> dict[str, float]:
-    """Peak memory of a process of its own: with the model loaded, and after upscaling, in MB."""
+    """Measure the peak memory of a new process, in MB: with the model loaded, and after upscaling."""
     command = [sys.executable, "-c", PEAK, name, str(lr_side), str(tile)]
     before, after = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return {"hr_side": 4 * lr_side, "tile": tile, "loaded_mb": int(before) / 1024, "peak_mb": int(after) / 1024}
@@ -61,7 +61,7 @@ def peak_memory(name: str, lr_side: int, tile: int) -> dict[str, float]:
 def steps_against_steps(
     student: ResidualShiftUpsampler, teacher: ResidualShiftUpsampler, pairs: list[tuple[Any, Any]]
 ) -> list[dict[str, float | str]]:
-    """Scores and seconds of the student's one step and the teacher's 4 and T, on the same images in turn."""
+    """Score and time the student's one step and the teacher's 4 and T steps, in turns on the same images."""
     longest = int(teacher.config.num_train_timesteps)
     ways = [("student", student, 1), ("teacher", teacher, min(4, longest)), ("teacher", teacher, longest)]
     seconds, psnr, ssim = ([0.0] * len(ways) for _ in range(3))
@@ -85,10 +85,12 @@ def steps_against_steps(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="tiny-x4", help="the student")
-    parser.add_argument("--teacher", help="folder of its teacher")
-    parser.add_argument("--pairs", nargs=2, metavar=("HR_DIR", "LR_DIR"), help="for the scores")
-    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--model", default="tiny-x4", help="the student to measure")
+    parser.add_argument("--teacher", help="its teacher, for the comparison")
+    parser.add_argument(
+        "--pairs", nargs=2, metavar=("HR_DIR", "LR_DIR"), help="folders of paired images, for the comparison"
+    )
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     student = ResidualShiftUpsampler.from_pretrained(options.model).eval()
     figures: dict[str, Any] = {"threads": torch.get_num_threads(), "speed": speed(student)}
@@ -97,7 +99,7 @@ def main() -> None:
     figures["memory"] = [peak_memory(options.model, side, tile) for side, tile in ((512, 256), (1024, 256), (512, 0))]
     for row in figures["memory"]:
         print(f"{row['hr_side']} x {row['hr_side']} HR, tile {row['tile'] or 'none'}: peak {row['peak_mb']:.0f} MB, "
-              f"{row['loaded_mb']:.0f} MB of them before")  # fmt: skip
+              f"{row['loaded_mb']:.0f} MB of them with the model loaded")  # fmt: skip
     if options.teacher and options.pairs:
         teacher = ResidualShiftUpsampler.from_pretrained(options.teacher).eval()
         pairs, _ = aligned_pairs([tuple(options.pairs)], scale=student.config.scale, min_side=16)

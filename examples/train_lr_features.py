@@ -1,4 +1,4 @@
-"""Train the feature network of `degrade eval` again, on recipes applied to crops of photographs.
+"""Train the feature network of `degrade eval` on recipes applied to crops of photographs.
 
 python examples/train_lr_features.py HR_DIR OUT_DIR
 """
@@ -20,26 +20,35 @@ from degrade.realism.features import FAMILIES, WEIGHTS, LrFeatures
 from degrade.realism.sets import BATCH, clean_downsampling, make
 from degrade.recipes.recipe import Recipe
 
-SIDE = 64  # of the crops it was trained on
-HELD_OUT = 8  # every eighth photograph is for measuring
+SIDE = 64  # px, side of the LR crops
+SCALE = 4  # HR side / LR side
+HELD_OUT = 8  # every eighth photograph is for testing
 
 
-def train_features(hr_dir: Path, out: Path, *, crops: int, steps: int, seed: int, scale: int = 4) -> dict[str, float]:
-    """Train on recipes applied to crops of the photographs in ``hr_dir``.
+def train_features(hr_dir: Path, out: Path, *, crops: int, steps: int, seed: int) -> dict[str, float]:
+    """Train on recipes applied to crops of the photographs in ``hr_dir``, and write the weights to ``out``.
+
+    Args:
+        hr_dir: folder of photographs.
+        out: folder of the weights; it is created if needed.
+        crops: number of HR crops.
+        steps: training steps.
+        seed: seed of the crops, the recipes, the weights and the batches.
 
     Returns:
-        On photographs held out: ``change_r2``, the explained share of the change of texture against clean
-        downsampling, and ``family_accuracy``, how often the recipe was named rightly.
+        Figures on photographs that were held out: ``change_r2``, the explained share of the variance of the change of
+        texture against clean downsampling; ``family_accuracy``, the share of crops whose recipe was recognised. Also
+        ``crops`` and ``steps``.
     """
-    pool = ImagePool.open(list_sources(hr_dir), min_side=SIDE * scale, max_side=3000)
-    hr = pool.crops(crops, SIDE * scale, seed)
+    pool = ImagePool.open(list_sources(hr_dir), min_side=SIDE * SCALE, max_side=3000)
+    hr = pool.crops(crops, SIDE * SCALE, seed)
     family = torch.arange(crops) % len(FAMILIES)
     lr = np.empty((crops, SIDE, SIDE, 3), np.uint8)
     for number, name in enumerate(FAMILIES):
         own = (family == number).numpy()
-        lr[own] = make(hr[own], DegradationMix(None, Recipe.preset(name), scale=scale), seed + number)
+        lr[own] = make(hr[own], DegradationMix(None, Recipe.preset(name), scale=SCALE), seed + number)
     images = to_tensors(lr)
-    change = texture_statistics(images) - texture_statistics(to_tensors(clean_downsampling(hr, scale)))
+    change = texture_statistics(images) - texture_statistics(to_tensors(clean_downsampling(hr, SCALE)))
     change = (change - change.mean(0)) / change.std(0)
     bands = high_pass(images)
     held_out = torch.arange(crops) * len(pool.sources) // crops % HELD_OUT == 0
@@ -54,7 +63,7 @@ def train_features(hr_dir: Path, out: Path, *, crops: int, steps: int, seed: int
         rows = trainable[torch.randint(len(trainable), (32,), generator=generator)]
         batch = bands[rows]
         if torch.rand((), generator=generator) < 0.5:
-            batch = batch.flip(3)  # block borders stay where they are: the side is a multiple of 8
+            batch = batch.flip(3)  # block borders stay in place, because the side is a multiple of 8
         with torch.autocast("cpu", torch.bfloat16):  # twice as fast
             features = net.raw_features(batch)
         loss = F.mse_loss(net.change(features), change[rows]) + 0.3 * F.cross_entropy(

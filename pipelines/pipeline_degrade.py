@@ -1,4 +1,4 @@
-"""DegradePipeline: the degrader behind diffusers' pipeline interface: PIL, numpy or tensors in and out."""
+"""Wrap the degrader in a diffusers pipeline, with PIL images, arrays or tensors as input and output."""
 
 from typing import Any
 
@@ -8,14 +8,15 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineO
 from torch import Tensor
 
 from degrade.degrader import RealisticDegrader
+from degrade.schedule import Generators
 from pipelines.images import OutputType, from_tensor, to_tensor
 
 
 class DegradePipeline(DiffusionPipeline):
-    """HR images in, LR images out.
+    """Degrade HR images to LR images.
 
     Args:
-        degrader: the model.
+        degrader: the model that the pipeline calls.
 
     Example:
         >>> pipeline = DegradePipeline(RealisticDegrader.from_pretrained("tiny-x4"))
@@ -33,27 +34,27 @@ class DegradePipeline(DiffusionPipeline):
         reference: PipelineImageInput | None = None,
         code: Tensor | None = None,
         num_inference_steps: int = 1,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
     ) -> ImagePipelineOutput | tuple[Any]:
-        """Degrade images.
+        """Degrade one HR image, or several of one size.
 
         Args:
-            image: one HR image or several of one size: PIL, numpy (H, W, 3) or tensors (3, H, W) in [0, 1]. Sides that
-                the scale does not divide are padded by repeating their border.
-            reference: LR images to degrade like, one or one for each; any of the same kinds.
-            code: (B, code_dim), in place of ``reference``.
+            image: PIL images, arrays (H, W, 3) or tensors (3, H, W) in [0, 1]. If the scale does not divide a side, the
+                image is padded by repeating its border.
+            reference: LR images whose look the output takes, one for all images or one for each, in any of these forms.
+            code: codes of looks, (B, code_dim), instead of ``reference``.
             num_inference_steps: network calls, 1..T.
-            generator: one, or one for each image.
-            output_type: "pil", "np" (B, h, w, 3) or "pt" (B, 3, h, w) in [0, 1].
+            generator: draws the noise: one generator, or one for each image.
+            output_type: "pil", "np" for (B, h, w, 3) or "pt" for (B, 3, h, w), both in [0, 1].
             return_dict: False returns a tuple.
 
         Returns:
-            ``ImagePipelineOutput`` with ``images``, 8-bit rounded when PIL.
+            ``ImagePipelineOutput`` with ``images``; PIL images are rounded to 8 bits.
 
         Raises:
-            ValueError: inputs that do not fit; see `RealisticDegrader.forward`.
+            ValueError: the inputs do not fit each other or the model; see `RealisticDegrader.forward`.
         """
         lr = self.degrader(
             to_tensor(image, self.degrader),

@@ -1,4 +1,4 @@
-"""UpsamplePipeline: the upsampler behind diffusers' pipeline interface: PIL, numpy or tensors in and out."""
+"""Wrap the upsampler in a diffusers pipeline, with PIL images, arrays or tensors as input and output."""
 
 from typing import Any
 
@@ -7,16 +7,17 @@ from diffusers.image_processor import PipelineImageInput
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from torch import Tensor
 
+from degrade.schedule import Generators
 from pipelines.images import OutputType, from_tensor, to_tensor
-from upsample.model import Generators, ResidualShiftUpsampler
+from upsample.model import ResidualShiftUpsampler
 from upsample.upscaling.tiling import TILE, upscale_in_tiles
 
 
 class UpsamplePipeline(DiffusionPipeline):
-    """LR images in, HR images out.
+    """Upscale LR images to SR images.
 
     Args:
-        upsampler: the model, teacher or student.
+        upsampler: the model that the pipeline calls, a teacher or a student.
 
     Example:
         >>> pipeline = UpsamplePipeline(ResidualShiftUpsampler.from_pretrained("tiny-x4"))
@@ -37,25 +38,25 @@ class UpsamplePipeline(DiffusionPipeline):
         return_dict: bool = True,
         tile: int = TILE,
     ) -> ImagePipelineOutput | tuple[Any]:
-        """Upscale images.
+        """Upscale one LR image, a batch or a list.
 
         Args:
-            image: one LR image, a batch, or a list: PIL, numpy (h, w, 3) or tensors (3, h, w) in [0, 1], any sides.
-                The images of a list may differ in size; they are taken one by one, under a progress bar.
-            num_inference_steps: network calls, 1..T; None for the number that the model was trained for.
-            generator: one, or one for each image, to draw the noise that the chain starts from; None for the fixed
-                noise, which gives the same SR for the same LR.
-            output_type: "pil", "np" (B, H, W, 3) or "pt" (B, 3, H, W) in [0, 1]; the latter two are lists when sizes
-                differ.
+            image: PIL images, arrays (h, w, 3) or tensors (3, h, w) in [0, 1], with any sides. The images of a list may
+                differ in size; they are upscaled one by one, with a progress bar.
+            num_inference_steps: network calls, 1..T; None uses the number that the weights were trained for.
+            generator: draws the noise at the start of the chain: one generator, or one for each image. None uses the
+                fixed noise, which gives the same SR for the same LR.
+            output_type: "pil", "np" for (B, H, W, 3) or "pt" for (B, 3, H, W), both in [0, 1]; "np" and "pt" give lists
+                when sizes differ.
             return_dict: False returns a tuple.
-            tile: longest side in LR pixels that is upscaled at once, see `upscale_in_tiles`; 0 for whole images, as
-                always with a generator.
+            tile: longest side, in LR pixels, that is upscaled at once (see `upscale_in_tiles`); 0 upscales whole
+                images. With a generator, images are always upscaled whole.
 
         Returns:
-            ``ImagePipelineOutput`` with ``images``, 8-bit rounded when PIL.
+            ``ImagePipelineOutput`` with ``images``; PIL images are rounded to 8 bits.
 
         Raises:
-            ValueError: inputs that do not fit; see `ResidualShiftUpsampler.forward`.
+            ValueError: the inputs do not fit each other or the model; see `ResidualShiftUpsampler.forward`.
         """
         if not isinstance(image, list):
             images = from_tensor(self._upscale(image, num_inference_steps, generator, tile), output_type)
@@ -75,6 +76,6 @@ class UpsamplePipeline(DiffusionPipeline):
 
     def _upscale(self, image: PipelineImageInput, steps: int | None, generator: Generators, tile: int) -> Tensor:
         lr = to_tensor(image, self.upsampler)
-        if generator is None:  # tiles know their part of the fixed noise, not of one that is drawn
+        if generator is None:  # only the fixed noise can be cut to match a tile
             return upscale_in_tiles(self.upsampler, lr, tile=tile, steps=steps)
         return self.upsampler(lr, steps=steps, generator=generator)

@@ -1,6 +1,6 @@
-"""Super-resolution as the consumer of `degrade`: the one-step student, its teacher, and their co-learning.
+"""Super-resolution for real LR images: a one-step student, its teacher, and co-learning with the degrader.
 
-The public names are loaded on first use, so that `import upsample` stays free of torch: every `--help` starts at once.
+Public names are loaded on first use, so that `import upsample` does not import torch and every `--help` starts fast.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Bicubic enlargement by an integer, as one small convolution: the anchor of the upsampler's chain."""
+"""Enlarge images bicubically by an integer, in one small convolution; the anchor of the upsampler's chain."""
 
 import torch
 import torch.nn.functional as F
@@ -6,18 +6,18 @@ from torch import Tensor
 
 
 def enlarge(lr: Tensor, scale: int) -> Tensor:
-    """Enlarge by Keys' cubic with a = -0.5 (MATLAB's and Pillow's bicubic), borders repeated.
+    """Enlarge with Keys' cubic of a = -0.5, the bicubic of MATLAB and Pillow; borders are repeated.
 
-    Every output pixel of one phase has the same weights, so the phases are the channels of a convolution. Written so,
-    it costs next to nothing and every runtime has it; torch's own bicubic has a = -0.75 unless it antialiases, which
-    ONNX cannot say.
+    Output pixels at the same position inside their LR pixel have the same weights, so each of these scale^2 positions
+    is a channel of one convolution. That is fast, and every runtime has convolutions. torch's own bicubic uses
+    a = -0.75 unless it antialiases, and then it cannot be exported to ONNX.
 
     Args:
-        lr: (B, 3, h, w).
-        scale: HR side / LR side.
+        lr: (B, C, h, w).
+        scale: output side / input side, an integer.
 
     Returns:
-        (B, 3, h * scale, w * scale); may overshoot the range of ``lr`` at edges.
+        (B, C, h * scale, w * scale); values may overshoot the range of ``lr`` at edges.
     """
     taps = _phase_weights(scale).to(lr.device, lr.dtype)
     kernels = torch.einsum("iy,jx->ijyx", taps, taps).reshape(scale**2, 1, *[taps.shape[1]] * 2)
@@ -27,7 +27,7 @@ def enlarge(lr: Tensor, scale: int) -> Tensor:
 
 
 def _phase_weights(scale: int) -> Tensor:
-    """(scale, 5): weights of the LR pixels at -2..2 for each of the ``scale`` pixels that one LR pixel becomes."""
+    """Compute the weights of the LR pixels at -2..2 for each output pixel inside one LR pixel: (scale, 5)."""
     centre = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
     distance = (centre[:, None] - torch.arange(-2, 3)).abs()
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1

@@ -1,6 +1,6 @@
-"""The upsampler for other people's software: one ONNX file, or one safetensors file that spandrel reads.
+"""Export the upsampler for other software: as one ONNX file, or as one safetensors file that spandrel reads.
 
-Either is written only when it has given the same images as the upsampler itself.
+A file is written only after it has given the same images as the upsampler itself.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from degrade.files.store import write_atomic
 from upsample.model import ResidualShiftUpsampler
 
-OPSET = 18  # the lowest that torch writes; every onnxruntime that this package accepts reads it
-TOLERANCE = 1e-4  # of images in [0, 1]; a step of 8 bits is 4e-3
-CHECKED_SHAPES = ((1, 3, 32, 32), (2, 3, 37, 50), (1, 3, 70, 81))  # odd sides, and some beyond the noise's period
+OPSET = 18  # the lowest opset that torch writes; every onnxruntime that this package accepts reads it
+TOLERANCE = 1e-4  # for images in [0, 1]; one level of 8 bits is 4e-3
+CHECKED_SHAPES = ((1, 3, 32, 32), (2, 3, 37, 50), (1, 3, 70, 81))  # with odd sides, and sides above the noise period
 LICENCE = "network: Apache-2.0 (realistic-degrader); weights: as their trainer says"
 
 
 class OneStepStudent(nn.Module):
-    """`ResidualShiftUpsampler.forward` at one step with its fixed noise, without what cannot be traced.
+    """Compute `ResidualShiftUpsampler.forward` for one step and the fixed noise, in operations that torch can trace.
 
     Args:
-        upsampler: the model, whose weights are shared.
+        upsampler: the model; its weights are shared, not copied.
     """
 
     def __init__(self, upsampler: ResidualShiftUpsampler) -> None:
@@ -35,12 +35,12 @@ class OneStepStudent(nn.Module):
         self.noise_level = float(upsampler.scheduler.prior_sample(torch.zeros(()), torch.ones(())))
 
     def forward(self, lr: Tensor) -> Tensor:
-        """(B, 3, h, w) -> (B, 3, h * scale, w * scale), both in [0, 1]; the input is not checked."""
+        """Upscale (B, 3, h, w) -> (B, 3, h * scale, w * scale), both in [0, 1]; the input is not checked."""
         lr = lr * 2 - 1
         anchor = self.upsampler.anchor(lr)
         xt = anchor + self.noise_level * self.upsampler.fixed_noise(*lr.shape[-2:])
         x0 = self.upsampler.predict_x0(xt, self.last, lr, anchor)
-        return ((self.upsampler.first_stage.decode(x0) + 1) / 2).clamp(0, 1)  # the scheduler clips nothing else
+        return ((self.upsampler.first_stage.decode(x0) + 1) / 2).clamp(0, 1)  # includes the scheduler's clipping
 
 
 def export_onnx(
@@ -54,18 +54,19 @@ def export_onnx(
     """Write the one-step student as an ONNX file: input ``lr`` (B, 3, h, w), output ``sr``, for any B, h and w.
 
     Args:
-        upsampler: a student, on any device and in any precision; the file is float32.
-        path: the file. It appears only after onnxruntime has run it and agreed with torch.
-        name: for the file's metadata, beside scale and licence.
-        opset: of ONNX, 18 or above.
-        tolerance: the largest difference between onnxruntime and torch that is accepted. A VQModel may need more,
-            because of latents that lie between two codes.
+        upsampler: a one-step student, on any device and in any precision; the file is float32.
+        path: the file, which is written only after onnxruntime has given the same images as torch.
+        name: the name in the file's metadata, which also holds the scale and the licence.
+        opset: version of the ONNX operator set, 18 or above.
+        tolerance: largest accepted difference between onnxruntime and torch. A VQModel may need a larger one, because
+            latents between two codes may be rounded to either.
 
     Returns:
-        ``path``, ``bytes``, ``opset``, and ``max_difference`` for each of the shapes that were tried.
+        ``path``, ``bytes``, ``opset``, and ``max_difference`` by input shape.
 
     Raises:
-        ValueError: a teacher, an opset that cannot be written, a missing package, or too large a difference.
+        ValueError: the upsampler is a teacher, the opset cannot be written, a package is missing, or the difference is
+            too large.
     """
     _require("onnx", "onnxscript", "onnxruntime")
     import onnx
@@ -73,12 +74,12 @@ def export_onnx(
 
     if upsampler.config.steps != 1:
         raise ValueError(
-            f"this upsampler walks {upsampler.config.steps} steps and ONNX is for the one-step student; "
-            "distil it first, or keep the teacher in Python"
+            f"this upsampler takes {upsampler.config.steps} steps, and only a one-step student can be exported to "
+            "ONNX; distil it first"
         )
     newest = onnx.defs.onnx_opset_version()
     if not OPSET <= opset <= newest:
-        raise ValueError(f"opset {opset} cannot be written; use {OPSET} (read most widely) to {newest}")
+        raise ValueError(f"opset {opset} cannot be written; use {OPSET} (which most software reads) to {newest}")
     upsampler = _plain_copy(upsampler)
     program = torch.onnx.export(
         OneStepStudent(upsampler).eval(),
@@ -91,7 +92,7 @@ def export_onnx(
         optimize=True,
         verbose=False,
     )
-    assert program is not None  # it is only without dynamo
+    assert program is not None  # it is None only without dynamo
     model = program.model_proto
     _label(model.graph, upsampler.config.scale)
     onnx.helper.set_model_props(model, _metadata(upsampler, name))
@@ -110,17 +111,17 @@ def export_spandrel(
     """Write the weights as one safetensors file that spandrel loads after `upsample.spandrel_arch.register`.
 
     Args:
-        upsampler: teacher or student, on any device and in any precision; the file is float32.
-        path: the file, ending in ``.safetensors``. It appears only after spandrel has loaded it and agreed.
-        name: for the file's metadata, beside scale and licence.
-        tolerance: the largest difference that is accepted.
+        upsampler: a teacher or student, on any device and in any precision; the file is float32.
+        path: the file, which must end in ``.safetensors`` and is written only after spandrel has given the same images.
+        name: the name in the file's metadata, which also holds the scale and the licence.
+        tolerance: largest accepted difference between spandrel and torch.
 
     Returns:
-        ``path``, ``bytes``, and ``max_difference`` for each of the shapes that were tried.
+        ``path``, ``bytes``, and ``max_difference`` by input shape.
 
     Raises:
-        ValueError: a network that weights alone do not describe, another ending, a missing package, or too large a
-            difference.
+        ValueError: the weights alone do not describe the network, the path has another ending, a package is missing, or
+            the difference is too large.
     """
     _require("spandrel")
     from safetensors.torch import save
@@ -129,7 +130,7 @@ def export_spandrel(
     from upsample.spandrel_arch import register
 
     if Path(path).suffix != ".safetensors":
-        raise ValueError(f"{path} does not end in .safetensors, by which spandrel knows how to read it; rename it")
+        raise ValueError(f"{path} does not end in .safetensors, so spandrel would not read it as such; rename it")
     upsampler = _plain_copy(upsampler)
     state = {key: tensor.contiguous() for key, tensor in upsampler.state_dict().items()}
     registry = ArchRegistry()
@@ -141,13 +142,17 @@ def export_spandrel(
 
 
 def _require(*packages: str) -> None:
+    """Refuse to go on without these packages."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        raise ValueError(f"{' and '.join(missing)} not installed: pip install 'realistic-degrader[export]'")
+        raise ValueError(f"missing packages: {', '.join(missing)}; pip install 'realistic-degrader[export]'")
 
 
 def _plain_copy(upsampler: ResidualShiftUpsampler) -> ResidualShiftUpsampler:
-    return deepcopy(upsampler).cpu().float().eval().requires_grad_(False)
+    """Copy an upsampler as a float32 model on the CPU, in evaluation mode."""
+    copy = deepcopy(upsampler).cpu().float().eval().requires_grad_(False)
+    copy.set_bf16(False)
+    return copy
 
 
 def _metadata(upsampler: ResidualShiftUpsampler, name: str) -> dict[str, str]:
@@ -155,11 +160,11 @@ def _metadata(upsampler: ResidualShiftUpsampler, name: str) -> dict[str, str]:
 
 
 def _label(graph: Any, scale: int) -> None:
-    """Name the axes of input and output, and remove torch's notes, which hold source lines and their paths."""
+    """Name the axes of input and output, and remove torch's annotations, which hold source lines and file paths."""
     for value, factor in ((graph.input[0], ""), (graph.output[0], f"{scale}*")):
         for axis, axis_name in ((0, "batch"), (2, f"{factor}height"), (3, f"{factor}width")):
             value.type.tensor_type.shape.dim[axis].dim_param = axis_name
-    del graph.value_info[:]  # shapes in between, under torch's names for the axes
+    del graph.value_info[:]  # shapes of intermediate tensors, with torch's names for the axes
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
 
@@ -167,7 +172,7 @@ def _label(graph: Any, scale: int) -> None:
 def _compare(
     upsampler: ResidualShiftUpsampler, other: Callable[[Tensor], Tensor], tolerance: float, kind: str
 ) -> dict[str, float]:
-    """Largest difference by shape, such as "2x3x37x50"; a ValueError when one exceeds the tolerance."""
+    """Compute the largest difference for each shape, such as "2x3x37x50"; raise ValueError above the tolerance."""
     differences = {}
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
@@ -175,9 +180,9 @@ def _compare(
             lr = torch.rand(shape, generator=generator)
             differences["x".join(map(str, shape))] = float((other(lr) - upsampler(lr)).abs().max())
     worst, largest = max(differences.items(), key=lambda item: item[1])
-    if not largest <= tolerance:  # nan is refused too
+    if not largest <= tolerance:  # written so that nan is refused too
         raise ValueError(
-            f"the {kind} file would differ from torch by {largest:.2g} at {worst}, above {tolerance:g}, and was not "
-            "written; try other versions of the packages in the [export] extra, or a larger tolerance"
+            f"the {kind} file was not written because its images differ from torch's by {largest:.2g} at {worst}, more "
+            f"than {tolerance:g}; try other versions of the packages in the [export] extra, or a larger tolerance"
         )
     return differences

@@ -1,4 +1,4 @@
-"""The first stage: HR images to latents on the LR grid and back, exactly (pixel-unshuffle) or by an autoencoder."""
+"""Turn HR images into latents on the LR grid and back, exactly (pixel-unshuffle) or by an autoencoder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ AUTOENCODERS = ("VQModel", "AutoencoderKL", "AutoencoderTiny")
 
 
 class PixelUnshuffle(nn.Module):
-    """Every block of ``scale`` x ``scale`` pixels becomes the channels of one: exact, free, and without weights.
+    """Turn every block of ``scale`` x ``scale`` pixels into the channels of one pixel, exactly and without weights.
 
     Args:
         scale: HR side / LR side.
@@ -23,23 +23,23 @@ class PixelUnshuffle(nn.Module):
         self.channels = 3 * scale**2
 
     def encode(self, hr: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 3 * scale^2, H / scale, W / scale), the same numbers."""
+        """Rearrange pixels into channels: (B, 3, H, W) -> (B, 3 * scale^2, H / scale, W / scale)."""
         return F.pixel_unshuffle(hr, self.scale)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The inverse of `encode`."""
+        """Rearrange channels into pixels, the inverse of `encode`."""
         return F.pixel_shuffle(latents, self.scale)
 
 
 class Autoencoder(nn.Module):
-    """A frozen autoencoder of diffusers whose latents lie on the LR grid, as ResShift's VQ-f4.
+    """Wrap a frozen diffusers autoencoder whose latents lie on the LR grid, such as ResShift's VQ-f4.
 
     Args:
-        config: ``_class_name`` (one of `AUTOENCODERS`) and that class's arguments.
-        scale: HR side / LR side, which the autoencoder must reduce by.
+        config: ``_class_name`` (one of `AUTOENCODERS`) and the arguments of that class.
+        scale: HR side / LR side; the autoencoder must reduce by this factor.
 
     Raises:
-        ValueError: an unknown class, or one that reduces by another factor.
+        ValueError: the class is unknown, or the autoencoder reduces by another factor.
     """
 
     def __init__(self, config: Mapping[str, Any], scale: int) -> None:
@@ -56,20 +56,20 @@ class Autoencoder(nn.Module):
         self.factor = float(self.model.config.get("scaling_factor") or 1.0) if name == "AutoencoderKL" else 1.0
 
     def train(self, mode: bool = True) -> "Autoencoder":
-        """Stay as it is: the first stage is never trained here."""
+        """Stay in evaluation mode, because the first stage is never trained here."""
         return super().train(False)
 
     def encode(self, hr: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> latents (B, channels, H / scale, W / scale); before any quantisation."""
+        """Encode (B, 3, H, W) in [-1, 1] -> latents (B, channels, H / scale, W / scale), not yet quantised."""
         encoded = self.model.encode(hr)
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return (latents - self.shift) * self.factor
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents -> (B, 3, H, W), around [-1, 1]; a VQModel quantises here, with straight-through gradients."""
+        """Decode latents -> (B, 3, H, W), about [-1, 1]; a VQModel quantises here, with straight-through gradients."""
         return self.model.decode(latents / self.factor + self.shift).sample
 
 
 def build_first_stage(config: Mapping[str, Any] | None, scale: int) -> PixelUnshuffle | Autoencoder:
-    """The first stage that a model's configuration names; None is pixel-unshuffle."""
+    """Build the first stage that a model's configuration describes; None means pixel-unshuffle."""
     return PixelUnshuffle(scale) if config is None else Autoencoder(config, scale)

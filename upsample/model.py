@@ -1,6 +1,7 @@
-"""ResidualShiftUpsampler: LR photograph in, HR photograph out; the teacher in T steps, the student in one."""
+"""Define ResidualShiftUpsampler, which turns LR images into SR images: a teacher in T steps, a student in one."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -16,40 +17,40 @@ from torch import Tensor, nn
 from degrade.images.tensors import check_batch
 from degrade.networks.pretrained import Pretrained
 from degrade.networks.unet import FilmUNet
-from degrade.schedule import ResidualShiftScheduler, Sampling
+from degrade.schedule import Generators, ResidualShiftScheduler, Sampling
 from upsample.bicubic import enlarge
 from upsample.first_stage import build_first_stage
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
-NOISE_PERIOD = 64  # LR pixels after which the fixed noise repeats
-
-Generators = torch.Generator | list[torch.Generator] | None
+NOISE_PERIOD = 64  # the fixed noise repeats after this many LR pixels
 
 
-# ModelMixin by name: a pipeline loads a component only when the component's module has one of diffusers' bases in it.
+# ModelMixin stands here by name because a diffusers pipeline loads a component only if it finds one of diffusers' base
+# classes in the component's module.
 class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
-    """ResShift's chain (arXiv 2307.12348) from bicubic enlargement to the HR image, on latents of the LR grid.
+    """Upscale by ResShift's chain (arXiv 2307.12348), from the bicubic enlargement to the HR image.
 
-    ``x0 = zy + f(x_t / c_t, y; t)`` with zy = Enc(bicubic(y)), the anchor of the chain. The network's last convolution
-    is zero before training, so an untrained upsampler is exactly bicubic. Teacher and one-step student (SinSR, arXiv
-    2311.14760) are the same class; ``steps`` of the configuration tells how many network calls they are meant for.
+    The chain runs in latents on the LR grid: ``x0 = zy + f(x_t / c_t, y; t)``, with the anchor zy = Enc(bicubic(y)).
+    The network's last convolution starts at zero, so an untrained upsampler is exactly bicubic. The teacher and the
+    one-step student (SinSR, arXiv 2311.14760) are the same class; ``steps`` in the configuration says how many network
+    calls the weights were trained for.
 
-    The noise that the chain starts from is fixed: the same LR gives the same SR, and ``student(lr)`` is one call of a
-    plain function. Pass ``noise`` or ``generator`` to draw another.
+    The noise at the start of the chain is fixed, so the same LR always gives the same SR. Pass ``noise`` or
+    ``generator`` to start from other noise.
 
     Args:
         scale: HR side / LR side: 2, 3 or 4.
-        steps: network calls of `forward` when it is not told: T for a teacher, 1 for a student.
-        widths: channels of the three levels of `FilmUNet`.
+        steps: default number of network calls in `forward`: T for a teacher, 1 for a student.
+        widths: channels at the three levels of `FilmUNet`.
         blocks: residual blocks per level.
         embedding_dim: width of the time embedding.
-        num_train_timesteps: T.
+        num_train_timesteps: T, the length of the chain.
         kappa: noise strength of the chain: 1 for pixels, 2 for unit-variance latents.
-        min_noise_level: noise level of its first step: 0.04 for T = 15, 0.2 for T = 4.
+        min_noise_level: noise level of the chain's first step: 0.04 for T = 15, 0.2 for T = 4.
         autoencoder: configuration of a diffusers autoencoder whose latents lie on the LR grid (see
-            `upsample.first_stage`); None for pixel-unshuffle.
-        unet2d: arguments of diffusers' ``UNet2DModel`` (channels and sizes are filled in) in place of `FilmUNet`, for
-            networks with attention; ``widths``, ``blocks`` and ``embedding_dim`` then have no effect.
+            `upsample.first_stage`); None uses pixel-unshuffle.
+        unet2d: arguments for diffusers' ``UNet2DModel``, which then replaces `FilmUNet` (a network with attention, for
+            example); channels are filled in, and ``widths``, ``blocks`` and ``embedding_dim`` have no effect.
 
     Example:
         >>> upsampler = ResidualShiftUpsampler()
@@ -85,7 +86,7 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
             clip_sample=autoencoder is None,
             sampling="deterministic",
         )
-        self.scheduler.set_timesteps(steps)  # refuses what the chain does not have
+        self.scheduler.set_timesteps(steps)  # raises if the chain does not have that many
         self.first_stage = build_first_stage(autoencoder, scale)
         channels = self.first_stage.channels
         if unet2d is None:
@@ -97,9 +98,9 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
             for parameter in network.conv_out.parameters():
                 nn.init.zeros_(parameter)
             self.unet, self.stride = network, 2 ** (len(network.config.block_out_channels) - 1)
-        seeded = torch.Generator().manual_seed(0)
-        self.noise = nn.Buffer(torch.randn(channels, NOISE_PERIOD, NOISE_PERIOD, generator=seeded, device="cpu"))
-        # What no weight tells, so that a state dict alone says what it is of: the foreign loaders have nothing else.
+        self._bf16 = False
+        self.noise = nn.Buffer(_draw_noise(channels, seed=0))
+        # No weight reveals these values, and loaders such as spandrel see nothing but the state dict.
         self.chain = nn.Buffer(torch.tensor([scale, steps, kappa, min_noise_level], dtype=torch.float32))
 
     def forward(
@@ -111,22 +112,24 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
         generator: Generators = None,
         sampling: Sampling = "deterministic",
     ) -> Tensor:
-        """Upscale.
+        """Upscale a batch of LR images.
 
         Args:
             lr: (B, 3, h, w), range [0, 1], any sides.
-            steps: network calls, 1..T; None for the number that the model was trained for.
-            noise: (B, C, h, w) standard normal on the latent grid, the start of the chain; the fixed one when None.
-            generator: draws the start instead (and the steps' noise), one or a list of one per sample.
-            sampling: "deterministic" keeps the noise of the start (SinSR); "posterior" draws some at every step.
+            steps: network calls, 1..T; None uses the number that the weights were trained for.
+            noise: (B, C, h, w) standard normal noise on the latent grid, where the chain starts; None uses the fixed
+                noise.
+            generator: draws that noise instead, and the noise of each step if ``sampling`` is "posterior"; one
+                generator, or a list with one for each sample.
+            sampling: "deterministic" keeps the noise from the start (SinSR); "posterior" draws new noise at every step.
 
         Returns:
             sr: (B, 3, h * scale, w * scale), range [0, 1].
 
         Raises:
-            ValueError: shape, range or steps do not fit.
+            ValueError: ``lr`` has a wrong shape, type or range, or ``steps`` is outside 1..T.
         """
-        self._check(lr)
+        check_batch(lr, "lr", size="h, w")
         lr = lr * 2 - 1
         anchor = self.anchor(lr)
         if noise is None:
@@ -149,15 +152,18 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
         sampling: Sampling = "deterministic",
         generator: Generators = None,
     ) -> Tensor:
-        """The reverse chain, from x_T to x0.
+        """Run the reverse chain from x_T to x0.
 
         Args:
-            xt: (B, C, h, w), of `ResidualShiftScheduler.prior_sample`.
-            lr: (B, 3, h, w) in [-1, 1].
-            anchor: (B, C, h, w), of `anchor`.
+            xt: x_T, (B, C, h, w), from `ResidualShiftScheduler.prior_sample`.
+            lr: (B, 3, h, w), range [-1, 1].
+            anchor: (B, C, h, w), from `anchor`.
             steps: see `forward`.
             sampling: see `forward`.
-            generator: of the noise of "posterior".
+            generator: draws the noise of "posterior" sampling; see `forward`.
+
+        Returns:
+            x0, (B, C, h, w).
         """
         scheduler = copy(self.scheduler)  # the choice of steps belongs to this call, not to the model
         scheduler.register_to_config(sampling=sampling)
@@ -168,13 +174,13 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
         return xt
 
     def predict_x0(self, xt: Tensor, t: Tensor | int, lr: Tensor, anchor: Tensor) -> Tensor:
-        """One network call.
+        """Predict x0 with one network call.
 
         Args:
             xt: (B, C, h, w).
-            t: step, 0..T-1, one for all or (B,).
-            lr: (B, 3, h, w) in [-1, 1].
-            anchor: (B, C, h, w), of `anchor`.
+            t: step, 0..T-1: one number for all samples, or (B,).
+            lr: (B, 3, h, w), range [-1, 1].
+            anchor: (B, C, h, w), from `anchor`.
 
         Returns:
             x0, (B, C, h, w).
@@ -183,30 +189,55 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
         grid = torch.cat([self.scheduler.scale_model_input(xt, t), lr], dim=1)
         height, width = grid.shape[-2:]
         grid = F.pad(grid, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        if isinstance(self.unet, UNet2DModel):
-            residual = self.unet(grid, t).sample
-        else:
-            residual = self.unet(grid, F.silu(self.time_embedding(t)[:, :, None, None]))
+        with torch.autocast(grid.device.type, torch.bfloat16) if self._bf16 else nullcontext():
+            if isinstance(self.unet, UNet2DModel):
+                residual = self.unet(grid, t).sample
+            else:
+                residual = self.unet(grid, F.silu(self.time_embedding(t)[:, :, None, None]))
         return anchor + residual[..., :height, :width]
 
     def anchor(self, lr: Tensor) -> Tensor:
-        """zy, latents of the bicubic enlargement: (B, 3, h, w) in [-1, 1] -> (B, C, h, w)."""
+        """Encode the bicubic enlargement, zy: (B, 3, h, w) in [-1, 1] -> (B, C, h, w)."""
         return self.first_stage.encode(enlarge(lr, self.config.scale))
 
     def fixed_noise(self, height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
-        """The part of the endless fixed noise that begins at a place: (1, C, height, width).
+        """Cut a window out of the fixed noise, which repeats without end.
 
-        A tile that passes the noise of its own place starts where the whole image would.
+        A tile that passes the window at its own position starts from the same noise as the whole image would.
+
+        Args:
+            height: rows of the window, in LR pixels.
+            width: columns of the window.
+            top: first row of the window.
+            left: first column of the window.
+
+        Returns:
+            (1, C, height, width).
         """
         rows = (torch.arange(height, device=self.noise.device) + top) % NOISE_PERIOD
         columns = (torch.arange(width, device=self.noise.device) + left) % NOISE_PERIOD
         return self.noise[None, :, rows][..., columns]
 
     def set_steps(self, steps: int) -> None:
-        """Say for how many network calls this model is meant; saved with the weights."""
+        """Set the default number of network calls, 1..T, which is saved with the weights."""
         self.scheduler.set_timesteps(steps)
         self.register_to_config(steps=steps)
         self.chain[1] = steps
 
-    def _check(self, lr: Tensor) -> None:
-        check_batch(lr, "lr", size="h, w")
+    def set_noise(self, seed: int) -> None:
+        """Replace the fixed noise with another draw, which is saved with the weights."""
+        self.noise.copy_(_draw_noise(len(self.noise), seed=seed))
+
+    def set_bf16(self, enabled: bool) -> None:
+        """Choose whether the network computes in bfloat16; the choice is not saved.
+
+        Everything around the network stays in its own precision: bfloat16 has too few bits for an image, but enough for
+        the correction that the network adds to it.
+        """
+        self._bf16 = enabled
+
+
+def _draw_noise(channels: int, *, seed: int) -> Tensor:
+    """Draw one period of the fixed noise: (C, NOISE_PERIOD, NOISE_PERIOD), on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(channels, NOISE_PERIOD, NOISE_PERIOD, generator=generator, device="cpu")

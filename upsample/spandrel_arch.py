@@ -1,4 +1,4 @@
-"""The upsampler as an architecture of spandrel, the loader of many upscaling programs; `register` adds it."""
+"""Describe the upsampler to spandrel, which loads models for many upscaling programs; `register` adds it there."""
 
 from spandrel import (
     MAIN_REGISTRY,
@@ -15,20 +15,20 @@ from upsample.model import ResidualShiftUpsampler
 
 
 class ResidualShiftArch(Architecture[ResidualShiftUpsampler]):
-    """Knows the state dict of a `ResidualShiftUpsampler` by its buffers and deduces the configuration from it."""
+    """Recognise the state dict of a `ResidualShiftUpsampler` by its buffers, and deduce the configuration from it."""
 
     def __init__(self) -> None:
         super().__init__(id="ResidualShiftUpsampler", detect=_is_ours)
 
     def load(self, state_dict: StateDict) -> ImageModelDescriptor[ResidualShiftUpsampler]:
-        """Build the model that a state dict is of.
+        """Build the model that a state dict belongs to.
 
         Raises:
-            ValueError: the network or the first stage comes from a configuration that weights do not tell.
+            ValueError: the weights alone do not describe the network or the first stage.
         """
         if "unet.stem.weight" not in state_dict or any(key.startswith("first_stage.") for key in state_dict):
             raise ValueError(
-                "these weights are of an upsampler with unet2d or an autoencoder, which config.json alone describes; "
+                "these weights belong to an upsampler with unet2d or an autoencoder, which only config.json describes; "
                 "load the folder with ResidualShiftUpsampler.from_pretrained"
             )
         scale, steps, kappa, min_noise_level = (round(value, 6) for value in state_dict["chain"].tolist())
@@ -56,16 +56,16 @@ class ResidualShiftArch(Architecture[ResidualShiftUpsampler]):
             scale=int(scale),
             input_channels=3,
             output_channels=3,
-            size_requirements=SizeRequirements(),  # any: the model pads for itself
+            size_requirements=SizeRequirements(),  # any size, because the model pads its input
             tiling=ModelTiling.SUPPORTED,
         )
 
 
 def register(registry: ArchRegistry = MAIN_REGISTRY) -> None:
-    """Make spandrel know the architecture; a second time changes nothing.
+    """Add the architecture to spandrel; calling this again changes nothing.
 
     Args:
-        registry: the one that is added to, by default that of every ``ModelLoader``.
+        registry: where to add it; by default the registry that every ``ModelLoader`` uses.
 
     Example:
         >>> register()

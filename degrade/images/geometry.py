@@ -106,3 +106,9 @@ def corner(rng: random.Random, image: Image, side: int, grid: int) -> tuple[int,
 def crop(image: Image, top: int, left: int, side: int) -> Image:
     """A square part of an image; a view."""
     return image[top : top + side, left : left + side]
+
+
+def centre_crop(image: Image, side: int) -> Image:
+    """Cut the central square out of an image, or what a shorter image has of it; a view."""
+    top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
+    return crop(image, top, left, side)

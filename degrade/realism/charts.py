@@ -1,28 +1,36 @@
-"""Charts of the realism report as inline SVG: histograms, spectra, codes. Text in, text out; no plotting library."""
+"""Draw the charts of the realism report as inline SVG: histograms, spectra, codes. No plotting library is needed."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from degrade.realism.columns import LABELS, Column
+from degrade.realism.distances import Array
 
-COLOURS = {"real": "#8b8d91", "ours": "#1d5fa8", "before": "#8f6fc0", "real_esrgan": "#c8641b", "bicubic": "#3f8f63"}
-LABELS = {"real": "real", "ours": "ours", "before": "before", "real_esrgan": "Real-ESRGAN", "bicubic": "bicubic"}
+COLOURS: dict[str, str] = {
+    Column.REAL: "#8b8d91",
+    Column.OURS: "#1d5fa8",
+    Column.BEFORE: "#8f6fc0",
+    Column.REAL_ESRGAN: "#c8641b",
+    Column.BICUBIC: "#3f8f63",
+}
 
 _WIDTH, _HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 292, 8, 128
 _BINS = 24
-_TAIL = 0.5  # percent of all values cut off at either end of a histogram
+_TAIL = 0.5  # percent of the values at each end that are clipped into the outermost bins
 
 
 def histogram(samples: Mapping[str, Array], label: str) -> str:
-    """Shares of each set over one range: the real set filled, the others as lines.
+    """Draw how often each value occurs: the real set as a filled area, the others as lines.
 
     Args:
-        samples: by set, numbers; "real" among them.
-        label: what a screen reader says.
+        samples: values of each column, (N,); ``real`` must be one of the columns.
+        label: description for screen readers.
+
+    Returns:
+        An SVG element.
     """
     pooled = np.concatenate(list(samples.values()))
     low, high = np.percentile(pooled, [_TAIL, 100 - _TAIL])
@@ -32,27 +40,30 @@ def histogram(samples: Mapping[str, Array], label: str) -> str:
     shares = {
         name: np.histogram(np.clip(values, low, high), edges)[0] / len(values) for name, values in samples.items()
     }
-    # A peak of one set (bicubic has no noise at all) must not flatten the others.
-    top = 1.15 * max(shares["real"].max(), min(0.5, max(share.max() for share in shares.values())))
+    # One high peak (bicubic has no noise at all) must not flatten the other lines.
+    top = 1.15 * max(shares[Column.REAL].max(), min(0.5, max(share.max() for share in shares.values())))
     x = _scaled(edges, low, high, _LEFT, _RIGHT)
     parts = []
-    for name in sorted(shares, key=lambda name: name != "real"):
+    for name in sorted(shares, key=lambda name: name != Column.REAL):
         y = _scaled(np.minimum(shares[name], top), 0, top, _BOTTOM, _TOP)
         corners = [(x[i + side], y[i]) for i in range(_BINS) for side in (0, 1)]
-        parts.append(_line([(x[0], _BOTTOM), *corners, (x[-1], _BOTTOM)], name, filled=name == "real"))
+        parts.append(_line([(x[0], _BOTTOM), *corners, (x[-1], _BOTTOM)], name, filled=name == Column.REAL))
     return _svg([*parts, *_x_axis(low, high)], label)
 
 
 def spectra(frequencies: Array, log_power: Mapping[str, Array], label: str) -> str:
-    """Mean power spectra in decibels; the band holds 80 % of the real crops.
+    """Draw the mean power spectra in decibels, and a band that holds 80 % of the real crops.
 
     Args:
-        frequencies: (bins,) cycles per pixel.
-        log_power: by set, (N, bins) natural log of power.
-        label: what a screen reader says.
+        frequencies: cycles per pixel, (bins,).
+        log_power: natural log of power of each column, (N, bins).
+        label: description for screen readers.
+
+    Returns:
+        An SVG element.
     """
     decibels = {name: 10 / np.log(10) * values for name, values in log_power.items()}
-    lower, upper = np.percentile(decibels["real"], [10, 90], axis=0)
+    lower, upper = np.percentile(decibels[Column.REAL], [10, 90], axis=0)
     means = {name: values.mean(0) for name, values in decibels.items()}
     low = min(lower.min(), *(mean.min() for mean in means.values())) - 2
     high = max(upper.max(), *(mean.max() for mean in means.values())) + 2
@@ -61,13 +72,21 @@ def spectra(frequencies: Array, log_power: Mapping[str, Array], label: str) -> s
     def points(values: Array) -> list[tuple[float, float]]:
         return list(zip(x, _scaled(values, low, high, _BOTTOM, _TOP), strict=True))
 
-    band = _line([*points(lower), *reversed(points(upper))], "real", filled=True)
+    band = _line([*points(lower), *reversed(points(upper))], Column.REAL, filled=True)
     lines = [_line(points(means[name]), name) for name in means]
     return _svg([band, *lines, *_x_axis(0, 0.5)], label)
 
 
 def scatter(points: Mapping[str, Array], label: str) -> str:
-    """Codes in two dimensions, (N, 2) for each set, on equal axes; the outermost percent is left out."""
+    """Draw codes as dots on two axes of equal scale; dots outside the middle 98 % may fall outside and are left out.
+
+    Args:
+        points: dots of each column, (N, 2).
+        label: description for screen readers.
+
+    Returns:
+        An SVG element.
+    """
     pooled = np.concatenate(list(points.values()))
     low, high = np.percentile(pooled, [1, 99], axis=0)
     centre, reach = (low + high) / 2, max((high - low).max() / 2, 1e-9) * 1.1
@@ -85,15 +104,15 @@ def scatter(points: Mapping[str, Array], label: str) -> str:
 
 
 def legend(names: Sequence[str]) -> str:
-    """A line that says which colour is which set."""
+    """Write a line that tells which colour belongs to which column."""
     keys = (f'<span class="key"><i style="background:{COLOURS[name]}"></i>{LABELS[name]}</span>' for name in names)
     return f'<p class="legend">{"".join(keys)}</p>'
 
 
-def principal_axes(codes: Mapping[str, Array], basis: str) -> dict[str, Array]:
-    """Project every set onto the two principal axes of one of them: (N, D) -> (N, 2)."""
-    centre = codes[basis].mean(0)
-    _, _, axes = np.linalg.svd(codes[basis] - centre, full_matrices=False)
+def principal_axes(codes: Mapping[str, Array]) -> dict[str, Array]:
+    """Project the codes of every column onto the two principal axes of the real ones: (N, D) -> (N, 2)."""
+    centre = codes[Column.REAL].mean(0)
+    _, _, axes = np.linalg.svd(codes[Column.REAL] - centre, full_matrices=False)
     return {name: (values - centre) @ axes[:2].T for name, values in codes.items()}
 
 

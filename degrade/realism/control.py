@@ -1,6 +1,6 @@
-"""What HR says that LR should be: does the LR follow the reference, fit the true LR, and keep colour and place?
+"""Compare LR with what is known about it: does it follow the reference, match the true LR and keep the HR's colours?
 
-Control and fit are measured on pairs whose truth is known: real ones, and ones made by recipes.
+Control and match are measured on pairs whose true LR is known: real pairs, and pairs that recipes make.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +12,14 @@ import numpy as np
 
 from degrade.images.alignment import subpixel_shift
 from degrade.images.crops import ImagePool
+from degrade.images.geometry import Rgb
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import Crops, to_tensors
 from degrade.mix import DegradationMix
 from degrade.networks.texture import high_pass
-from degrade.realism.distances import akld, correlation, crps, energy_score, psnr, rank_histogram, ssim
+from degrade.realism.columns import Column, Figures
+from degrade.realism.distances import Array, akld, correlation, crps, energy_score, psnr, rank_histogram, ssim
 from degrade.realism.sets import (
-    Figures,
     apply_drawn,
     baselines,
     clean_downsampling,
@@ -28,27 +29,26 @@ from degrade.realism.sets import (
     make_baseline,
     make_like,
 )
-from degrade.realism.statistics import Array, table_of
+from degrade.realism.statistics import table_of
 from degrade.recipes.recipe import DrawnRecipe, Recipe
 
-SAMPLES = 8  # K, of each HR crop
-SCORED = 40  # crops of the real pairs, evenly from all, that samples are scored on
 CONTROL_RECIPES = ("real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic")
 CHANGES = ("log_noise", "log_sharpness", "blockiness")
 
-KNOWN_SHIFT = 0.5  # response of `subpixel_shift` above which its answer is believed
+KNOWN_SHIFT = 0.5  # response of `subpixel_shift` from which a shift counts
+REDUCTION = 8  # factor by which images are reduced to compare their low frequencies
 
 
 @dataclass(frozen=True)
 class KnownPairs:
-    """HR crops, their true LR, and for each another LR crop with the same degradation and another scene.
+    """Hold HR crops, their true LR, and for each a reference: an LR crop of another scene, degraded in the same way.
 
     Attributes:
-        hr: (N, side * scale, side * scale, 3).
-        lr: (N, side, side, 3).
-        reference: (N, side, side, 3).
-        images: the number of the photograph that each was cut from.
-        drawn: for recipe-made pairs the parameters, else empty.
+        hr: HR crops, (N, side * scale, side * scale, 3) uint8.
+        lr: true LR crops, (N, side, side, 3) uint8.
+        reference: reference crops, (N, side, side, 3) uint8.
+        images: number of the photograph that each crop was cut from.
+        drawn: parameters of each pair that a recipe made; empty for real pairs.
     """
 
     hr: Crops
@@ -58,20 +58,26 @@ class KnownPairs:
     drawn: Sequence[DrawnRecipe] = ()
 
 
-def real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[KnownPairs, list[str]]:
-    """Crops of real pairs, side by side without overlap; the reference is another crop of the same LR image.
+def crop_real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[KnownPairs, list[str]]:
+    """Cut real pairs into adjacent crops; the reference is another crop of the same LR image.
 
-    Exposure differences are undone and misaligned pairs left out, as in training.
+    As in training, differences in exposure are removed and misaligned pairs are left out.
+
+    Args:
+        hr_dir: folder of HR images.
+        lr_dir: folder of LR images with the same names.
+        scale: HR side / LR side.
+        side: side of an LR crop, px.
 
     Returns:
         The pairs, and one sentence for each image that is not used.
 
     Raises:
-        ValueError: no pair is large enough for two crops.
+        ValueError: no pair can be used, or none is large enough for two crops.
     """
     pairs, left_out = aligned_pairs([(str(hr_dir), str(lr_dir))], scale=scale, min_side=side)
     if not pairs:
-        raise ValueError(f"no image is usable; the first reason: {(left_out or ['the folders are empty'])[0]}")
+        raise ValueError(f"no pair can be used; the first reason: {(left_out or ['the folders are empty'])[0]}")
     hr_crops, lr_crops, references, images = [], [], [], []
     for number, (hr, lr) in enumerate(pairs):
         corners = [
@@ -85,12 +91,20 @@ def real_pairs(hr_dir: Path, lr_dir: Path, *, scale: int, side: int) -> tuple[Kn
         references += [parts[(i + len(parts) // 2) % len(parts)] for i in range(len(parts))]
         hr_crops += [hr[y * scale : (y + side) * scale, x * scale : (x + side) * scale] for y, x in corners]
     if not lr_crops:
-        raise ValueError(f"no pair of {lr_dir} holds two crops of {side} px; use smaller crops")
+        raise ValueError(f"no image in {lr_dir} is large enough for two crops of {side} px; use a smaller --crop-size")
     return KnownPairs(np.stack(hr_crops), np.stack(lr_crops), np.stack(references), images), left_out
 
 
-def recipe_pairs(pool: ImagePool, count: int, *, scale: int, side: int, seed: int) -> KnownPairs:
-    """Pairs made by classical recipes in turn, every one with another draw; the reference shows another scene."""
+def make_recipe_pairs(pool: ImagePool, count: int, *, scale: int, side: int, seed: int) -> KnownPairs:
+    """Make pairs by classical recipes in turn, each with its own draw; the reference has the same draw, another scene.
+
+    Args:
+        pool: HR images.
+        count: number of pairs.
+        scale: HR side / LR side.
+        side: side of an LR crop, px.
+        seed: seed of the crops and the draws.
+    """
     recipes = [Recipe.preset(name) for name in CONTROL_RECIPES]
     seeds = draw_seeds("truth", seed, count)
     drawn = [recipes[i % len(recipes)].draw(each, scale) for i, each in enumerate(seeds)]
@@ -100,19 +114,25 @@ def recipe_pairs(pool: ImagePool, count: int, *, scale: int, side: int, seed: in
 
 
 def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
-    """Does the output follow the reference, where the truth is known?
+    """Measure whether the output of the degrader follows its reference, on pairs whose true LR is known.
 
-    Compared are *changes* against the clean downsampling of the same HR: plain values correlate by the scene alone.
-    ``ours_wrong`` was given the reference of another pair; what correlation is left there, the scene explains.
+    The figures compare *changes* against the clean downsampling of the same HR, because the scene alone makes plain
+    values correlate. ``ours_wrong`` gets the reference of another pair: the correlation that remains is due to the
+    scene.
+
+    Args:
+        pairs: HR, true LR and references.
+        mix: the degrader under test.
+        seed: seed of the noise, of the wrong references and of the baselines.
 
     Returns:
-        For ``ours_like``, ``ours_wrong``, ``real_esrgan``, ``bicubic`` the correlation of each change with the truth's,
-        and the energy of the high band over the truth's.
+        For ``ours_like``, ``ours_wrong``, ``real_esrgan`` and ``bicubic``: the correlation of each change with that of
+        the true LR, and the ratio of the energies of the high-pass bands.
     """
     codes = codes_of(pairs.reference, mix)
     made = {
-        "ours_like": make_like(pairs.hr, mix, codes, seed),
-        "ours_wrong": make_like(pairs.hr, mix, codes[_wrong_partners(pairs.images, seed)], seed),
+        Column.OURS_LIKE: make_like(pairs.hr, mix, codes, seed),
+        Column.OURS_WRONG: make_like(pairs.hr, mix, codes[wrong_partners(pairs.images, seed)], seed),
         **baselines(pairs.hr, mix.scale, seed),
     }
     clean = table_of(clean_downsampling(pairs.hr, mix.scale))
@@ -127,45 +147,73 @@ def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
     return figures
 
 
-def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
-    """How well K random samples fit the true LR of real pairs, spread included.
+def make_of_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> dict[str, Crops]:
+    """Make LR of the HR of real pairs, by the degrader with the references and by the baselines.
+
+    Args:
+        pairs: HR, true LR and references.
+        mix: the degrader under test.
+        seed: seed of the noise and of the baselines.
 
     Returns:
-        For ``ours_like`` (told the look by another crop of the same photograph), ``ours`` (looks drawn blindly),
-        ``real_esrgan`` (drawn blindly too) and ``bicubic`` (one sample, always the same): PSNR, SSIM and distance of
-        the high band for single samples, the mean of all and the best one; AKLD of what the degradation adds to the
-        high band; energy score, CRPS, and how far the ranks of the truth are from even.
+        Crops of each column, (N, side, side, 3); ``real`` is the true LR.
     """
-    some = np.linspace(0, len(pairs.lr) - 1, min(SCORED, len(pairs.lr))).round().astype(int)
+    ours = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
+    return {Column.REAL: pairs.lr, Column.OURS_LIKE: ours, **baselines(pairs.hr, mix.scale, seed)}
+
+
+def score_pairs(pairs: KnownPairs, mix: DegradationMix, *, crops: int, samples: int, seed: int) -> Figures:
+    """Score random samples against the true LR of real pairs, including their spread.
+
+    Args:
+        pairs: HR, true LR and references.
+        mix: the degrader under test.
+        crops: number of pairs to score, spread evenly over all.
+        samples: number of samples of each HR crop, K.
+        seed: seed of the samples.
+
+    Returns:
+        For ``ours_like`` (the reference is another crop of the same photograph), ``ours`` and ``real_esrgan`` (both
+        without a reference) and ``bicubic`` (a single sample, because it is deterministic): PSNR, SSIM and the distance
+        of the high-pass bands for single samples, for the best one and for the mean of all; AKLD of what the
+        degradation adds to the high-pass band; energy score; CRPS; and the total variation distance of the ranks of the
+        truth to equal shares.
+    """
+    some = np.linspace(0, len(pairs.lr) - 1, min(crops, len(pairs.lr))).round().astype(int)
     pairs = KnownPairs(pairs.hr[some], pairs.lr[some], pairs.reference[some], [pairs.images[i] for i in some])
     codes = codes_of(pairs.reference, mix)
     draws: dict[str, Callable[[int], Crops]] = {
-        "ours_like": lambda k: make_like(pairs.hr, mix, codes, seed * SAMPLES + k),
-        "ours": lambda k: make(pairs.hr, mix, seed * SAMPLES + k),
-        "real_esrgan": lambda k: make_baseline(pairs.hr, "real_esrgan", mix.scale, seed * SAMPLES + k),
-        "bicubic": lambda k: make_baseline(pairs.hr, "bicubic", mix.scale, seed * SAMPLES + k),
+        Column.OURS_LIKE: lambda k: make_like(pairs.hr, mix, codes, seed * samples + k),
+        Column.OURS: lambda k: make(pairs.hr, mix, seed * samples + k),
+        Column.REAL_ESRGAN: lambda k: make_baseline(pairs.hr, Column.REAL_ESRGAN, mix.scale, seed * samples + k),
+        Column.BICUBIC: lambda k: make_baseline(pairs.hr, Column.BICUBIC, mix.scale, seed * samples + k),
     }
     clean = clean_downsampling(pairs.hr, mix.scale)
     figures: Figures = {}
     for name, draw in draws.items():
-        samples = np.stack([draw(k) for k in range(1 if name == "bicubic" else SAMPLES)], axis=1)
-        scores = [_scores(*each) for each in zip(samples, pairs.lr, clean, strict=True)]
+        made = np.stack([draw(k) for k in range(1 if name == Column.BICUBIC else samples)], axis=1)
+        scores = [_scores(*each) for each in zip(made, pairs.lr, clean, strict=True)]
         for metric in scores[0]:
             figures.setdefault(metric, {})[name] = float(np.mean([score[metric] for score in scores]))
-        if name != "bicubic":
+        if name != Column.BICUBIC:
             rng = np.random.default_rng(seed)
-            each = [
-                rank_histogram(_band(own), _band(lr[None])[0], rng) for own, lr in zip(samples, pairs.lr, strict=True)
-            ]
+            each = [rank_histogram(_band(own), _band(lr[None])[0], rng) for own, lr in zip(made, pairs.lr, strict=True)]
             ranks = np.mean(each, axis=0)
             figures.setdefault("rank_unevenness", {})[name] = float(np.abs(ranks - 1 / len(ranks)).sum() / 2)
     return figures
 
 
-def _wrong_partners(images: Sequence[int], seed: int) -> list[int]:
-    """For each crop one of another photograph, drawn at random: a fixed step would meet the same recipe every time.
+def wrong_partners(images: Sequence[int], seed: int) -> list[int]:
+    """Choose for each crop a random crop of another photograph; if there is only one photograph, any crop.
 
-    Where all are of one photograph, any crop.
+    The choice is random because recipes come in turn: a fixed step through the crops might always meet the same one.
+
+    Args:
+        images: number of the photograph of each crop.
+        seed: seed of the choice.
+
+    Returns:
+        The index of a crop for each crop.
     """
     rng = np.random.default_rng(seed)
     numbers = np.asarray(images)
@@ -175,6 +223,7 @@ def _wrong_partners(images: Sequence[int], seed: int) -> list[int]:
 
 
 def _changes(lr: Crops, clean: dict[str, Array]) -> dict[str, Array]:
+    """Measure how statistics of LR crops differ from those of their clean downsampling: (N,) for each of `CHANGES`."""
     table = table_of(lr)
     return {
         "log_noise": np.log(table["noise_sigma"] + 0.5) - np.log(clean["noise_sigma"] + 0.5),
@@ -187,7 +236,8 @@ def _high_energy(crops: Crops) -> float:
     return float(high_pass(to_tensors(crops)).square().mean())
 
 
-def _scores(samples: Crops, truth: Crops, clean: Crops) -> dict[str, float]:
+def _scores(samples: Crops, truth: Rgb, clean: Rgb) -> dict[str, float]:
+    """Score the samples of one HR crop, (K, side, side, 3), against its true LR."""
     values = samples.astype(np.float64)
     band, true_band, clean_band = (_band(x) for x in (samples, truth[None], clean[None]))
     single = [psnr(sample, truth) for sample in values]
@@ -209,16 +259,22 @@ def _scores(samples: Crops, truth: Crops, clean: Crops) -> dict[str, float]:
 
 
 def _band(crops: Crops) -> Array:
-    """High band in grey levels, (N, h, w, 3)."""
+    """Compute the high-pass band in grey levels: (N, h, w, 3) uint8 -> (N, h, w, 3)."""
     return np.asarray(high_pass(to_tensors(crops)).permute(0, 2, 3, 1).double().numpy() * 255)
 
 
 def fidelity(hr: Crops, made: dict[str, Crops], scale: int) -> Figures:
-    """What must not change: colour, low frequencies, place; each set against the clean downsampling of its HR.
+    """Measure what must not change: colour, low frequencies and position, against the clean downsampling of the HR.
+
+    Args:
+        hr: HR crops, (N, side * scale, side * scale, 3).
+        made: LR of these HR crops by column, (N, side, side, 3).
+        scale: HR side / LR side.
 
     Returns:
-        ``colour_shift_delta_e`` (CIE76, of images reduced by 8), ``low_frequency_error`` (mean absolute difference of
-        images reduced by 8, grey levels), ``shift_px`` (median length of the sub-pixel shift where it can be told).
+        ``colour_shift_delta_e``, the mean CIE76 difference of images reduced by `REDUCTION`; ``low_frequency_error``,
+        their mean absolute difference in grey levels; ``shift_px``, the median length of the sub-pixel shift in LR
+        pixels, over the crops where it can be estimated.
     """
     clean = clean_downsampling(hr, scale)
     figures: Figures = {}
@@ -240,12 +296,7 @@ def fidelity(hr: Crops, made: dict[str, Crops], scale: int) -> Figures:
     return figures
 
 
-def fidelity_of_pairs(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
-    """`fidelity` of ours, the baselines, and of the real LR itself, which is not perfect either."""
-    ours = make_like(pairs.hr, mix, codes_of(pairs.reference, mix), seed)
-    made = {"real": pairs.lr, "ours_like": ours, **baselines(pairs.hr, mix.scale, seed)}
-    return fidelity(pairs.hr, made, mix.scale)
-
-
-def _reduced(image: Crops) -> Array:
-    return np.asarray(cv2.resize(image.astype(np.float32), None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA))
+def _reduced(image: Rgb) -> Array:
+    return np.asarray(
+        cv2.resize(image.astype(np.float32), None, fx=1 / REDUCTION, fy=1 / REDUCTION, interpolation=cv2.INTER_AREA)
+    )

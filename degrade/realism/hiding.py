@@ -1,9 +1,10 @@
-"""Does made LR hide detail of its HR where a network finds it and a real image has none (METHOD: hiding probes)?
+"""Detect whether generated LR hides detail of its HR in a way that only a network can read.
 
-A degrader that was trained beside an upsampler can learn to write the HR into the last bits of its LR (Chu et al.,
-2017). What is hidden so is lost when the LR is touched: so a small network is trained to upscale each kind of LR, and
-then given the same LR with a last bit of noise, a gentle JPEG, or half a pixel of blur. A drop larger than that of
-real LR, or of a recipe's, is something hidden.
+A degrader that is trained together with an upsampler can learn to encode the HR in the last bits of its LR, as CycleGAN
+does (Chu et al., 2017, "CycleGAN, a Master of Steganography", arXiv 1712.02950). A small disturbance destroys this
+information. So a small network is trained to upscale each set of LR crops, and is then tested on crops of the same set
+with noise in the last bit, a JPEG of high quality, or a blur of half a pixel. If its PSNR drops more than for real LR
+or for the LR of a recipe, the LR hides something.
 """
 
 from collections.abc import Callable
@@ -16,38 +17,41 @@ from torch import Tensor, nn
 from degrade.images.tensors import Crops, to_tensors
 from degrade.ops.blur import blur, gaussian_kernel
 from degrade.ops.compress import jpeg, quantise
-from degrade.realism.sets import BATCH, Figures
+from degrade.realism.columns import Figures
+from degrade.realism.sets import BATCH
 
-STEPS = 200
 BATCH_SIZE = 8
 LEARNING_RATE = 2e-3
-CROP_LR = 32
+CROP_LR = 32  # px, side of the LR crops in a training batch
+WIDTH = 32  # channels of the upscaler
 
 
-def hiding(hr: Crops, made: dict[str, Crops], scale: int, *, seed: int) -> Figures:
-    """Drop of an upscaler's PSNR when its input is touched.
+def hiding(hr: Crops, made: dict[str, Crops], scale: int, *, steps: int, seed: int) -> Figures:
+    """Measure how much the PSNR of an upscaler drops when its input is disturbed.
 
     Args:
-        hr: (N, side * scale, side * scale, 3); the first half trains, the second is tried on.
-        made: LR of these HR crops by name, (N, side, side, 3).
+        hr: HR crops, (N, side * scale, side * scale, 3); the first half is for training, the second for testing.
+        made: LR of these HR crops by column, (N, side, side, 3).
         scale: HR side / LR side.
-        seed: of the batches and of the noise.
+        steps: training steps of each upscaler.
+        seed: seed of the batches and of the noise.
 
     Returns:
-        ``hiding_psnr`` of the upscaler on untouched LR in dB, and ``hiding_drop_*`` in dB for each touch.
+        ``hiding_psnr``, the PSNR of the upscaler on undisturbed LR in dB, and for each disturbance ``hiding_drop_*``,
+        the drop in dB.
     """
     half = len(hr) // 2
     truth = to_tensors(hr)
     figures: Figures = {}
     for name, crops in made.items():
         lr = to_tensors(crops)
-        net = _trained(lr[:half], truth[:half], scale, seed)
-        whole = _psnr(net, lr[half:], truth[half:])
+        net = _trained(lr[:half], truth[:half], scale, steps, seed)
+        whole = _mean_psnr(net, lr[half:], truth[half:])
         figures.setdefault("hiding_psnr", {})[name] = whole
-        for touch, apply in TOUCHES.items():
+        for disturbance, disturb in DISTURBANCES.items():
             generator = torch.Generator().manual_seed(seed)
-            touched = _psnr(net, quantise(apply(lr[half:], generator)), truth[half:])
-            figures.setdefault(f"hiding_drop_{touch}", {})[name] = whole - touched
+            disturbed = _mean_psnr(net, quantise(disturb(lr[half:], generator)), truth[half:])
+            figures.setdefault(f"hiding_drop_{disturbance}", {})[name] = whole - disturbed
     return figures
 
 
@@ -63,7 +67,7 @@ def _half_pixel_blur(lr: Tensor, generator: torch.Generator) -> Tensor:
     return blur(lr, gaussian_kernel(7, torch.full((len(lr), 1), 0.5)))
 
 
-TOUCHES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+DISTURBANCES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "last_bit": _last_bit,
     "jpeg_95": _jpeg_95,
     "half_pixel_blur": _half_pixel_blur,
@@ -71,15 +75,15 @@ TOUCHES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 
 class _Upscaler(nn.Module):
-    """Three convolutions that correct nearest-neighbour enlargement: small, and nobody's but the probe's."""
+    """Correct nearest-neighbour enlargement by three convolutions."""
 
-    def __init__(self, scale: int, width: int = 32) -> None:
+    def __init__(self, scale: int) -> None:
         super().__init__()
         self.scale = scale
         self.layers = nn.Sequential(
-            nn.Conv2d(3, width, 5, padding=2), nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(width, 3 * scale**2, 3, padding=1),
+            nn.Conv2d(3, WIDTH, 5, padding=2), nn.ReLU(),
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(WIDTH, 3 * scale**2, 3, padding=1),
         )  # fmt: skip
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -87,14 +91,14 @@ class _Upscaler(nn.Module):
         return F.interpolate(lr, scale_factor=float(self.scale), mode="nearest") + correction
 
 
-def _trained(lr: Tensor, hr: Tensor, scale: int, seed: int) -> _Upscaler:
+def _trained(lr: Tensor, hr: Tensor, scale: int, steps: int, seed: int) -> _Upscaler:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _Upscaler(scale)
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     side = min(CROP_LR, lr.shape[-1])
-    for _ in range(STEPS):
+    for _ in range(steps):
         batch = []
         for row in rng.integers(len(lr), size=BATCH_SIZE):
             top, left = rng.integers(lr.shape[-1] - side + 1, size=2)
@@ -109,8 +113,8 @@ def _trained(lr: Tensor, hr: Tensor, scale: int, seed: int) -> _Upscaler:
     return net.eval()
 
 
-def _psnr(net: _Upscaler, lr: Tensor, hr: Tensor) -> float:
-    """Mean over images, dB."""
+def _mean_psnr(net: _Upscaler, lr: Tensor, hr: Tensor) -> float:
+    """Compute the mean PSNR over the images, in dB."""
     with torch.inference_mode():
         errors = [
             (net(low).clamp(0, 1) - high).square().mean((1, 2, 3))

@@ -6,6 +6,6 @@ for (const card of cards) {
 }
 document.getElementById('reveal').addEventListener('click', () => {
   sheet.classList.add('revealed');
-  const right = cards.filter(c => (c.getAttribute('aria-pressed') === 'true') === (c.dataset.kind === 'made')).length;
+  const right = cards.filter(c => (c.getAttribute('aria-pressed') === 'true') === (c.dataset.kind === 'generated')).length;
   document.getElementById('score').textContent = `${right} of ${cards.length} right`;
 });

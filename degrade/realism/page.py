@@ -1,8 +1,8 @@
-"""The realism report as one HTML file: pictures first, numbers after, nothing to fetch."""
+"""Write the realism report as one HTML file that needs no other files: pictures first, then numbers."""
 
 import base64
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -10,44 +10,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from degrade.files.store import write_atomic
 from degrade.images.codec import encode_image
 from degrade.images.geometry import Rgb
-from degrade.realism.charts import LABELS, histogram, legend, principal_axes, scatter, spectra
+from degrade.realism.charts import histogram, legend, principal_axes, scatter, spectra
+from degrade.realism.columns import LABELS, Column
+from degrade.realism.distances import Array
 from degrade.realism.sets import CropSets
 from degrade.realism.statistics import radial_spectrum, spectrum_frequencies, table_of
 from degrade.realism.tables import number, table_html, tables_of
 
 HISTOGRAMS = {
     "noise_sigma": "Noise, grey levels",
-    "chroma_noise_ratio": "Colour noise over luma noise",
-    "noise_correlation_x": "Grain: correlation sideways (0 is white)",
+    "chroma_noise_ratio": "Ratio of colour noise to luma noise",
+    "noise_correlation_x": "Grain: correlation with the pixel to the right (0 is white noise)",
     "edge_width_px": "Width of edges, px",
     "log_sharpness": "Sharpness",
     "blockiness": "JPEG blocks (0 is none)",
-    "jpeg_loss": "100 less JPEG quality, estimated (0 is none)",
+    "jpeg_loss": "100 minus the estimated JPEG quality (0 is no JPEG)",
     "ringing": "Ringing beside edges",
     "clipped_share": "Share of clipped pixels",
 }
-BLIND_EACH = 12  # crops of either kind in the blind test
-HR_QUALITY = 92
+BLIND_EACH = 12  # real crops and generated crops in the blind test
+HR_QUALITY = 92  # JPEG quality of the HR crops on the page
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the page shows of the first seed.
+    """Hold the pictures and codes of the first seed, which the page shows.
 
     Attributes:
         sets: the crops.
-        codes: by set, (N, code_dim); "real" is the half that is measured against.
-        columns: titles of the contact sheet.
-        rows: its images: the HR first, the others in LR pixels.
+        codes: codes of each column, (N, code_dim); ``real`` is the half that sets are measured against.
+        columns: titles of the columns of the contact sheet.
+        rows: images of the contact sheet, row by row: the HR first, then LR.
     """
 
     sets: CropSets
-    codes: dict[str, NDArray[np.float64]]
+    codes: dict[str, Array]
     columns: Sequence[str]
     rows: Sequence[Sequence[Rgb]]
 
@@ -56,29 +57,30 @@ def write_page(report: dict[str, Any], evidence: Evidence, path: Path) -> None:
     """Write report.html.
 
     Args:
-        report: what report.json holds.
-        evidence: the pictures.
-        path: of the file.
+        report: content of report.json.
+        evidence: crops and codes to show.
+        path: file to write.
     """
     settings = report["settings"]
     name = Path(settings["degrader"]).name
     body = [
         f"<header><p class='over'>Realism report</p><h1>{escape(name)}</h1>{_lead(report)}</header>",
         _tiles(report),
-        _section("What it makes", "LR pixels are shown enlarged, without smoothing.", _sheet(evidence)),
+        _section("What it generates", "The LR is enlarged without smoothing.", _sheet(evidence)),
         _section(
-            "Real or made?",
-            f"{BLIND_EACH} crops of real LR images and {BLIND_EACH} of ours, shuffled. Click on those that you think "
-            "were made, then reveal. Half right is guessing.",
+            "Real or generated?",
+            f"These are {BLIND_EACH} crops of real LR images and {BLIND_EACH} that the degrader generated, in random "
+            "order. Select those that you think were generated, then click Reveal. If you guess, about half are right.",
             _blind(evidence.sets),
         ),
         _section(
-            "What is measured of an image",
-            "How often each value occurs. The grey area is real; a good degrader's line follows its outline. "
-            "W1 is the distance to the real images, mean of all seeds.",
+            "Image statistics",
+            "Each chart shows how often a value occurs. The grey area shows the real images; the line of a good "
+            "degrader follows its outline. W1 is the Wasserstein-1 distance to the real images, averaged over all "
+            "seeds.",
             legend(list(evidence.codes)) + _histograms(report, evidence.sets),
         ),
-        _section("Spectra and looks", "", _spectra_and_codes(evidence)),
+        _section("Spectra and codes", "", _spectra_and_codes(evidence)),
         _section(
             "All figures", _figures_note(settings), "".join(table_html(table, report) for table in tables_of(report))
         ),
@@ -93,7 +95,7 @@ def write_page(report: dict[str, Any], evidence: Evidence, path: Path) -> None:
 
 
 def picture(image: Rgb, alt: str, *, photograph: bool = False) -> str:
-    """An image as a data URI: PNG, or JPEG for an HR photograph."""
+    """Embed an image in an HTML element: as PNG, or as JPEG for an HR photograph."""
     kind = ("jpg", "jpeg") if photograph else ("png", "png")
     data = encode_image(image, kind[0], HR_QUALITY if photograph else None)
     source = f"data:image/{kind[1]};base64,{base64.b64encode(data).decode()}"
@@ -116,50 +118,57 @@ def _lead(report: dict[str, Any]) -> str:
     settings, images = report["settings"], report["images"]
     pairs = f" and {images['pair_crops']} crops of real pairs" if images["pair_crops"] else ""
     return (
-        "<p>Do its images look like real low-resolution photographs? Compared with "
-        f"{images['real_lr']} real images{pairs}, beside Real-ESRGAN’s recipe and bicubic. {settings['crops']} crops "
-        f"of {settings['crop_size']} × {settings['crop_size']} px in every set, {_seeds(settings)}.</p>"
+        "<p>Do the images of this degrader (“ours”) look like real low-resolution photographs? This report compares "
+        "them with "
+        f"{images['real_lr']} real images{pairs}, and with the images of Real-ESRGAN’s recipe and of bicubic "
+        f"downsampling. Every set has {settings['crops']} crops of {settings['crop_size']} × {settings['crop_size']} "
+        f"px; the figures come from {_seeds(settings)}.</p>"
     )
 
 
 def _tiles(report: dict[str, Any]) -> str:
     realism, control, fidelity = report["realism"], report["control_recipes"], report["fidelity"]
 
-    def mean(figures: dict[str, Any], name: str) -> float:
-        return float(figures[name]["mean"])
-
-    def baselines(figures: dict[str, Any]) -> str:
-        before = f"before {number(mean(figures, 'before'))}, " if "before" in figures else ""
-        return f"{before}Real-ESRGAN {number(mean(figures, 'real_esrgan'))}, bicubic {number(mean(figures, 'bicubic'))}"
-
     accuracy, blind = realism["classifier_accuracy"], realism["w1_mean_in_real_sd"]
-    colour = fidelity["colour_shift_delta_e"]
-    follows = control["correlation_log_noise"]
+    colour, follows = fidelity["colour_shift_delta_e"], control["correlation_log_noise"]
     tiles = [
         (
-            f"{100 * mean(accuracy, 'ours'):.0f} %",
-            "of the time a classifier tells ours from real; 50 is guessing",
-            f"Real-ESRGAN {100 * mean(accuracy, 'real_esrgan'):.0f} %, "
-            f"bicubic {100 * mean(accuracy, 'bicubic'):.0f} %, real from real {100 * mean(accuracy, 'real'):.0f} %",
+            _percent(_mean(accuracy, Column.OURS)),
+            "accuracy of a classifier that separates ours from real; 50 % is guessing",
+            f"{_beside(accuracy, _percent)}, real against real {_percent(_mean(accuracy, Column.REAL))}",
         ),
         (
-            number(mean(blind, "ours")),
-            "mean distance of the blind measurements to real ones, in real spreads",
-            f"{baselines(blind)}, real to real {number(mean(blind, 'real'))}",
+            number(_mean(blind, Column.OURS)),
+            "mean distance of the image statistics to those of real images, in standard deviations of the real ones",
+            f"{_beside(blind)}, real against real {number(_mean(blind, Column.REAL))}",
         ),
         (
-            number(mean(follows, "ours_like")),
-            "correlation of the noise with that of the reference",
-            f"with a wrong reference {number(mean(follows, 'ours_wrong'))}",
+            number(_mean(follows, Column.OURS_LIKE)),
+            "correlation of the change in noise with that of the true LR",
+            f"with a wrong reference: {number(_mean(follows, Column.OURS_WRONG))}",
         ),
         (
-            number(mean(colour, "ours")),
-            "colour shift, ΔE; 2 is hardly seen",
-            baselines(colour),
+            number(_mean(colour, Column.OURS)),
+            "mean colour shift, ΔE; 2 is hardly visible",
+            _beside(colour),
         ),
     ]
     cells = "".join(f"<div><b>{a}</b><span>{escape(b)}</span><small>{escape(c)}</small></div>" for a, b, c in tiles)
     return f"<div class='tiles'>{cells}</div>"
+
+
+def _mean(figures: dict[str, Any], column: str) -> float:
+    return float(figures[column]["mean"])
+
+
+def _beside(figures: dict[str, Any], text: Callable[[float], str] = number) -> str:
+    """Write the figures of the sets that ours is compared with."""
+    columns = (Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC)
+    return ", ".join(f"{LABELS[name]} {text(_mean(figures, name))}" for name in columns if name in figures)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _sheet(evidence: Evidence) -> str:
@@ -175,9 +184,9 @@ def _sheet(evidence: Evidence) -> str:
 def _blind(sets: CropSets) -> str:
     rng = random.Random(0)
     cards = []
-    for kind, crops in (("real", sets.real), ("made", sets.made["ours"])):
+    for kind, crops in (("real", sets.real), ("generated", sets.made[Column.OURS])):
         for row in rng.sample(range(len(crops)), min(BLIND_EACH, len(crops))):
-            image = picture(crops[row], "real or made?")
+            image = picture(crops[row], "real or generated?")
             cards.append(
                 f"<button type='button' class='card' data-kind='{kind}' aria-pressed='false'>{image}<i></i></button>"
             )
@@ -206,21 +215,24 @@ def _histograms(report: dict[str, Any], sets: CropSets) -> str:
 def _spectra_and_codes(evidence: Evidence) -> str:
     shown = evidence.sets.shown()
     power = {name: np.stack([radial_spectrum(crop) for crop in crops]) for name, crops in shown.items()}
-    flat = principal_axes(evidence.codes, "real")
+    flat = principal_axes(evidence.codes)
     power_chart = spectra(spectrum_frequencies(), power, "power spectra")
     return (
         f"{legend(list(shown))}<div class='panels wide'>"
         f"<figure><figcaption><b>Power spectrum</b></figcaption>{power_chart}"
-        "<small>Decibels over cycles per pixel. The grey band holds 80 % of the real crops; lines are means.</small>"
+        "<small>Power in decibels over frequency in cycles per pixel. The grey band holds 80 % of the real crops; the "
+        "lines are means.</small>"
         "</figure>"
-        f"<figure><figcaption><b>Looks</b></figcaption>{scatter(flat, 'codes in two dimensions')}"
-        "<small>The code that the degrader’s encoder reads from each crop, on the two principal axes of the real ones. "
-        "Ours should cover the grey cloud.</small></figure></div>"
+        f"<figure><figcaption><b>Codes</b></figcaption>{scatter(flat, 'codes in two dimensions')}"
+        "<small>Each dot is the code that the degrader’s encoder computes from a crop, on the two principal axes of "
+        "the real codes. The dots of ours should cover the grey cloud.</small></figure></div>"
     )
 
 
 def _figures_note(settings: dict[str, Any]) -> str:
-    return f"Mean ± standard deviation over {_seeds(settings)}." if settings["seeds"] > 1 else "One seed."
+    if settings["seeds"] == 1:
+        return "The tables show one seed, so there are no standard deviations."
+    return f"The tables show mean ± standard deviation over {_seeds(settings)}."
 
 
 def _seeds(settings: dict[str, Any]) -> str:
@@ -229,25 +241,25 @@ def _seeds(settings: dict[str, Any]) -> str:
 
 def _method(report: dict[str, Any]) -> str:
     settings = report["settings"]
-    looks = {
-        "bank": "Our looks are drawn from the degrader’s bank.",
-        "real": "Our looks are read from the half of the real images that nothing is measured against.",
+    codes = {
+        "bank": "The codes of ours are drawn from the degrader’s bank.",
+        "real": "The codes of ours are computed from the half of the real images that nothing is measured against.",
     }[settings["codes"]]
     if settings["reference_dir"]:
-        looks = "Our looks are read from a folder of reference photographs."
+        codes = "The codes of ours are computed from a folder of reference photographs."
     notes = [
-        "The real images are split into two halves, whole images to a side, anew for every seed. Everything is "
-        "measured against one half; the other is the “real” column.",
-        "Ours, Real-ESRGAN and bicubic degrade the same HR crops; all crops are rounded to 8 bits, and the real ones "
-        "begin on the grid of JPEG blocks.",
-        looks,
-        "KID is unbiased, so values near zero may be negative. The Fréchet distance grows with few crops: compare it "
-        "only within its row.",
-        "The classifier is a small network that sees the fine band only, trained on one half of the images and tried "
-        "on the other.",
-        *([] if settings["scores"] else ["No-reference scores were not asked for (--score)."]),
-        *(f"Left out: {line}" for line in report["left_out"]),
+        "For every seed, the real images are split at random into two halves that share no image. Every set is "
+        "measured against one half; the other half is the “real” column.",
+        "Ours, Real-ESRGAN and bicubic degrade the same HR crops. All crops are rounded to 8 bits, and real crops are "
+        "aligned to the grid of JPEG blocks.",
+        codes,
+        "KID is unbiased, so values near zero may be negative. The Fréchet distance is too large when there are few "
+        "crops, so compare it only within its row.",
+        "The classifier is a small network that sees only fine detail. It is trained on one half of the images and "
+        "tested on the other.",
+        *([] if settings["scores"] else ["No-reference scores were not computed; the option --score adds them."]),
+        *(f"This image was left out: {line}." for line in report["left_out"]),
     ]
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     command = f"<pre>{escape(report['command'])}</pre>" if report["command"] else ""
-    return f"<ul>{items}</ul>{command}<p>Took {report['seconds']:.0f} s. The numbers are in report.json.</p>"
+    return f"<ul>{items}</ul>{command}<p>The report took {report['seconds']:.0f} s. report.json holds all numbers.</p>"

@@ -1,6 +1,7 @@
-"""No-reference quality scores of real and of made LR, by pyiqa (extra `metrics`, non-commercial): optional.
+"""Compare no-reference quality scores of real and generated LR. Needs pyiqa (extra `metrics`, non-commercial).
 
-LR should look as bad as real LR, not better: what counts is how far the two distributions of a score are apart.
+Generated LR should look as bad as real LR, not better. What matters is the distance between the distributions of a
+score.
 """
 
 from collections.abc import Sequence
@@ -9,22 +10,22 @@ from typing import Any
 import numpy as np
 
 from degrade.images.tensors import Crops, to_tensors
-from degrade.realism.distances import wasserstein_1
-from degrade.realism.sets import CropSets, Figures
-from degrade.realism.statistics import Array
+from degrade.realism.columns import Figures
+from degrade.realism.distances import Array, wasserstein_1
+from degrade.realism.sets import CropSets
 
-Scorer = Any  # pyiqa's InferenceModel: a callable with ``metric_mode``; (1, 3, H, W) in [0, 1] to a number
+Scorer = Any  # pyiqa's InferenceModel: a callable with ``metric_mode``, from (1, 3, H, W) in [0, 1] to a number
 
 
 def load_scorers(names: Sequence[str], only: str = "") -> dict[str, Scorer]:
-    """Metrics of pyiqa by name.
+    """Load metrics of pyiqa by name.
 
     Args:
-        names: such as "piqe", or ``NAME=FILE`` with the metric's weights where they cannot be downloaded.
-        only: "NR" refuses metrics that need a reference, "FR" those that take none; "" takes both.
+        names: names such as "piqe", or ``NAME=FILE`` with the weights of a metric that cannot be downloaded.
+        only: "NR" allows only metrics without a reference, "FR" only those with one; "" allows both.
 
     Raises:
-        ValueError: pyiqa is not installed, has no such metric, cannot get its weights, or it is of the other kind.
+        ValueError: pyiqa is not installed, the metric does not exist or cannot be loaded, or its kind is not allowed.
     """
     if not names:
         return {}
@@ -43,16 +44,16 @@ def load_scorers(names: Sequence[str], only: str = "") -> dict[str, Scorer]:
         except Exception as err:  # pyiqa raises whatever its downloads and constructors do
             reason = (str(err) or type(err).__name__).splitlines()[0]
             raise ValueError(
-                f"metric {name} cannot be used ({reason}); give its weights as {name}=FILE, or another metric"
+                f"metric {name} cannot be loaded ({reason}); pass its weights as {name}=FILE, or choose another metric"
             ) from err
         if only and scorers[name].metric_mode != only:
             kind = "no reference" if only == "NR" else "a reference"
-            raise ValueError(f"metric {name} cannot be used here; name one that takes {kind}")
+            raise ValueError(f"metric {name} cannot be used here; choose a metric that takes {kind}")
     return scorers
 
 
 def score_distances(sets: CropSets, scorers: dict[str, Scorer]) -> Figures:
-    """Wasserstein-1 distance between the scores of every set and those of the real crops; and the mean scores.
+    """Compute the Wasserstein-1 distance of the scores of every set to those of the real crops, and the mean scores.
 
     Raises:
         ValueError: a metric cannot score crops of this size.
@@ -70,7 +71,7 @@ def score_distances(sets: CropSets, scorers: dict[str, Scorer]) -> Figures:
 def _scores(crops: Crops, name: str, scorer: Scorer) -> Array:
     try:
         scores = np.array([float(scorer(image)) for image in to_tensors(crops).split(1)])
-    except Exception as err:  # as above
+    except Exception as err:  # a metric may raise any exception, too
         raise ValueError(f"metric {name} cannot score crops of {crops.shape[1]} px ({err}); use larger ones") from err
     if not np.isfinite(scores).all():
         raise ValueError(f"metric {name} has no value for some crops of {crops.shape[1]} px; use larger ones")

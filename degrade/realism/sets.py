@@ -1,8 +1,8 @@
-"""The crops that the realism report compares: real LR in two halves; ours, bicubic and Real-ESRGAN of the same HR.
+"""Gather the crops that the realism report compares: real LR, and LR that degraders and baselines make from one HR.
 
-The real images are split into two halves, whole images to a side. One half is what everything is measured against; the
-other stands in the table as if it were a generator, and its distance is the best that can be hoped for: the noise
-floor. So every distance, the floor too, compares equally many crops of different images.
+The real images are split into two halves that share no image. Every set is measured against one half. The other half
+appears in the report like a generator: its distance is the noise floor, the smallest distance that can be expected.
+All sets have the same number of crops, so their distances, including the floor, can be compared.
 """
 
 import random
@@ -18,23 +18,25 @@ from degrade.images.geometry import reduce_by
 from degrade.images.tensors import Crops, to_image, to_tensors
 from degrade.mix import DegradationMix, Record, apply_records
 from degrade.networks.texture import BLOCK
+from degrade.realism.columns import Column
 from degrade.recipes.recipe import DrawnRecipe, Recipe
 
-BATCH = 8
-RECIPES = {"real_esrgan": "real-esrgan", "bicubic": "bicubic"}  # name in the report: preset
-
-Figures = dict[str, dict[str, float]]  # metric: set: value
+BATCH = 8  # crops that a network takes at once
+RECIPES: dict[str, str] = {
+    Column.REAL_ESRGAN: "real-esrgan",
+    Column.BICUBIC: "bicubic",
+}  # preset of each baseline's column
 
 
 @dataclass(frozen=True)
 class CropSets:
-    """One seed's crops, all (N, side, side, 3) uint8 except ``hr``.
+    """Hold the crops of one seed, uint8; all but ``hr`` are (N, side, side, 3).
 
     Attributes:
-        real: the half of the real images that everything is measured against.
-        hr: what the made sets were made from, (N, side * scale, side * scale, 3).
-        made: by name: ``real`` is the other half of the real images, then ``ours``, perhaps ``before``,
-            ``real_esrgan``, ``bicubic``.
+        real: crops from the half of the real images that every set is measured against.
+        hr: HR crops that the generated sets were made from, (N, side * scale, side * scale, 3).
+        made: crops of each column: ``real`` is the other half of the real images, then ``ours``, ``before`` if it was
+            given, ``real_esrgan`` and ``bicubic``.
     """
 
     real: Crops
@@ -42,80 +44,81 @@ class CropSets:
     made: dict[str, Crops]
 
     def shown(self) -> dict[str, Crops]:
-        """What pictures and charts show: as ``real`` the half that is measured against, then what is made."""
-        return {"real": self.real} | {name: crops for name, crops in self.made.items() if name != "real"}
+        """Return the crops to show: as ``real`` the half that sets are measured against, then the generated sets."""
+        return {Column.REAL: self.real} | {name: crops for name, crops in self.made.items() if name != Column.REAL}
 
 
 def gather(
     real: ImagePool, hr: ImagePool, learned: dict[str, DegradationMix], *, count: int, side: int, seed: int,
     codes_from_real: bool,
 ) -> CropSets:  # fmt: skip
-    """Cut and make the crops of one seed.
+    """Cut the real and HR crops of one seed, and make the generated sets.
 
     Args:
         real: real LR images.
         hr: HR images.
-        learned: the degraders under test by name: ``ours``, and perhaps ``before``.
-        count: crops in each set.
-        side: of an LR crop.
-        seed: of the halves, the crops and the degradations.
-        codes_from_real: take the codes from the half of the real images that is *not* measured against, in place of
-            those that the degrader draws from.
+        learned: the degraders under test by column: ``ours``, and ``before`` if it was given.
+        count: number of crops in each set; an odd number is rounded down.
+        side: side of an LR crop, px.
+        seed: seed of the halves, the crops and the degradations.
+        codes_from_real: encode the codes from the half of the real images that nothing is measured against, instead
+            of drawing them from the degrader's bank.
     """
-    scale = learned["ours"].scale
+    scale = learned[Column.OURS].scale
     count -= count % 2
     reference, held_out = real.halves(seed)
-    # The same shuffle: where the HR images are the partners of the real ones, both have the same scenes in each half.
+    # Both pools are shuffled alike. If the HR images are the partners of the real ones, their halves match.
     hr_crops = hr.crops(count, side * scale, seed, among=[source for half in hr.halves(seed) for source in half])
     other = real.crops(count, side, seed + 1, among=reference, grid=BLOCK)
     if codes_from_real:
-        learned = {name: _told_the_looks_of(other, mix) for name, mix in learned.items()}
+        learned = {name: _with_codes_of(other, mix) for name, mix in learned.items()}
     return CropSets(
         real=real.crops(count, side, seed, among=held_out, grid=BLOCK),
         hr=hr_crops,
         made={
-            "real": other,
+            Column.REAL: other,
             **{name: make(hr_crops, mix, seed) for name, mix in learned.items()},
             **baselines(hr_crops, scale, seed),
         },
     )
 
 
-def _told_the_looks_of(crops: Crops, mix: DegradationMix) -> DegradationMix:
+def _with_codes_of(crops: Crops, mix: DegradationMix) -> DegradationMix:
+    """Let the degrader draw from the codes of these LR crops instead of its bank."""
     codes = codes_of(crops, mix)
     return DegradationMix(mix.degrader, None, scale=mix.scale, steps=mix.steps, codes=codes)
 
 
 def baselines(hr: Crops, scale: int, seed: int) -> dict[str, Crops]:
-    """LR of the HR crops by each baseline."""
+    """Make LR of the HR crops by each baseline, by column."""
     return {name: make_baseline(hr, name, scale, seed) for name in RECIPES}
 
 
 def make_baseline(hr: Crops, name: str, scale: int, seed: int) -> Crops:
-    """LR of the HR crops by the baseline that the report calls ``name``."""
+    """Make LR of the HR crops by the baseline of the column ``name``."""
     return make(hr, DegradationMix(None, Recipe.preset(RECIPES[name]), scale=scale), seed)
 
 
 def make(hr: Crops, mix: DegradationMix, seed: int) -> Crops:
-    """Degrade each crop with a draw of its own, as `synth` would: (N, H, W, 3) -> (N, H/scale, W/scale, 3)."""
+    """Degrade each crop with its own random draw, as `synth` does: (N, H, W, 3) -> (N, H/scale, W/scale, 3)."""
     return degrade_crops(hr, mix.degrader, mix.draw(draw_seeds("make", seed, len(hr))))
 
 
 def make_like(hr: Crops, mix: DegradationMix, codes: torch.Tensor, seed: int) -> Crops:
-    """Degrade each crop by our degrader with the look that its code says, (N, code_dim); the seed is of the noise."""
+    """Degrade each crop by the learned degrader with the code given for it, (N, code_dim); ``seed`` draws the noise."""
     looks = zip(codes.tolist(), draw_seeds("noise", seed, len(hr)), strict=True)
     records = [{"kind": "learned", "code": code, "steps": mix.steps, "noise_seed": noise} for code, noise in looks]
     return degrade_crops(hr, mix.degrader, records)
 
 
 def draw_seeds(purpose: str, seed: int, count: int) -> list[int]:
-    """Seeds of ``count`` draws; another purpose has others, so that a baseline never repeats the truth's own draw."""
+    """Draw ``count`` seeds. Each purpose has its own, so that a baseline never repeats the draw of the truth."""
     rng = random.Random(f"{purpose}/{seed}")
     return [rng.getrandbits(53) for _ in range(count)]
 
 
 def apply_drawn(hr: Crops, drawn: Sequence[DrawnRecipe]) -> Crops:
-    """Degrade each crop by a recipe's drawn parameters."""
+    """Degrade each crop with parameters that a recipe has drawn."""
     return degrade_crops(hr, None, [{"kind": "recipe", "params": params.to_dict()} for params in drawn])
 
 
@@ -132,7 +135,7 @@ def degrade_crops(hr: Crops, degrader: RealisticDegrader | None, records: Sequen
 
 
 def codes_of(crops: Crops, mix: DegradationMix) -> torch.Tensor:
-    """The codes of LR crops by the learned degrader of ``mix``, (N, code_dim)."""
+    """Encode LR crops with the learned degrader of ``mix``: (N, side, side, 3) -> (N, code_dim)."""
     assert mix.degrader is not None
     with torch.inference_mode():
         device = mix.degrader.device
@@ -140,5 +143,5 @@ def codes_of(crops: Crops, mix: DegradationMix) -> torch.Tensor:
 
 
 def clean_downsampling(hr: Crops, scale: int) -> Crops:
-    """Area downsampling, the degrader's own anchor, rounded to 8 bits."""
+    """Downsample HR crops by area averaging, rounded to 8 bits. The learned degrader starts from the same image."""
     return np.stack([reduce_by(image, scale) for image in hr])

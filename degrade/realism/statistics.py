@@ -1,26 +1,30 @@
-"""Blind measurements of one LR image: how noisy, blurred, blocky, sharpened it is, with nothing to compare it to.
+"""Measure one LR image without a reference: its noise, blur, sharpening, JPEG blocks and spectrum.
 
-They are not the numbers that training optimises (degrade/networks/texture.py): a degrader is judged by other eyes. Only
-``jpeg_loss`` reads what training teaches too, by another road.
+These statistics are deliberately independent of those that training optimises (degrade/networks/texture.py). Only
+``jpeg_loss`` measures a property that training also teaches, with a different estimator.
 """
+
+from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from degrade.images.geometry import Rgb
+from degrade.images.tensors import Crops
 from degrade.networks.block_quantiser import LUMA_STEPS, coarseness_of_quality, cosine_basis
+from degrade.networks.texture import BLOCK
+from degrade.realism.distances import Array
 
-Array = NDArray[np.float64]
-
-LAGS = {"x": (0, 1), "y": (1, 0), "down": (1, 1), "up": (1, -1)}  # rows, columns
-BLOCK = 8
+LAGS = {"x": (0, 1), "y": (1, 0), "down": (1, 1), "up": (1, -1)}  # shift in rows and columns
 QUANTISATION = 1 / 12**0.5  # standard deviation of rounding to grey levels
-MAD_TO_SIGMA = 1 / 0.6745  # of a normal distribution
-EDGE_SHARE = 0.02  # strongest steps of an image that count as edges
-FLAT_SHARE = 0.25  # smoothest patches of an image that count as flat
-REACH = 5  # pixels to either side of an edge that are looked at
-SPECTRUM_BINS = 20
-COMB = 0.35  # of `jpeg_quality`'s fit, 1 for a perfect comb and 0 for none
+MAD_TO_SIGMA = 1 / 0.6745  # standard deviation of a normal distribution over its median absolute deviation
+EDGE_SHARE = 0.02  # share of steps, the strongest ones, that count as edges
+FLAT_SHARE = 0.25  # share of patches, the smoothest ones, that count as flat
+REACH = 5  # pixels on each side of an edge that its profile contains
+SPECTRUM_BINS = 20  # rings of frequency
+QUALITIES = range(10, 97)  # JPEG qualities that `jpeg_quality` tries
+COMB = 0.35  # fit from which `jpeg_quality` accepts a quality; 1 is a perfect comb, 0 is none
 
 STATISTICS = (
     "noise_sigma",
@@ -38,23 +42,23 @@ STATISTICS = (
 )
 
 
-def lr_statistics(image: NDArray[np.uint8]) -> dict[str, float]:
+def lr_statistics(image: Rgb) -> dict[str, float]:
     """Measure one image.
 
     Args:
-        image: (h, w, 3) uint8 RGB, sides of at least 16; its corner is the corner of a JPEG block.
+        image: RGB, (h, w, 3) uint8, sides of at least 16; its corner must be the corner of a JPEG block.
 
     Returns:
         One number for each of `STATISTICS`:
 
-        - ``noise_sigma``: grey levels; see `haar_noise_sigma`, of luma.
-        - ``noise_correlation_*``: of neighbours in flat patches, 0 for white noise; see `noise_correlation`.
-        - ``chroma_noise_ratio``: noise of Cb and Cr (root mean square) over noise of luma, both plus rounding noise.
-        - ``edge_width_px``: see `edge_profile`.
-        - ``log_sharpness``: natural log of the mean absolute Laplacian of luma plus one.
-        - ``blockiness``: see `blockiness`.
-        - ``jpeg_loss``: 100 less the JPEG quality that `jpeg_quality` finds; 0 without.
-        - ``ringing``: see `edge_profile`.
+        - ``noise_sigma``: noise of luma in grey levels, see `haar_noise_sigma`.
+        - ``noise_correlation_*``: correlation of noise with its neighbours, 0 for white noise, see `noise_correlation`.
+        - ``chroma_noise_ratio``: noise of Cb and Cr (root mean square) over noise of luma, rounding noise included.
+        - ``edge_width_px``: width of edges, see `edge_profile`.
+        - ``log_sharpness``: natural log of one plus the mean absolute Laplacian of luma.
+        - ``blockiness``: strength of JPEG blocks, see `blockiness`.
+        - ``jpeg_loss``: 100 minus the JPEG quality that `jpeg_quality` estimates; 0 for an image that was no JPEG.
+        - ``ringing``: overshoot beside edges, see `edge_profile`.
         - ``clipped_share``: share of pixels with a channel at 0 or 255.
     """
     luma, cb, cr = luma_chroma(image)
@@ -75,33 +79,39 @@ def lr_statistics(image: NDArray[np.uint8]) -> dict[str, float]:
     }
 
 
-def table_of(images: NDArray[np.uint8]) -> dict[str, Array]:
-    """`lr_statistics` of many: (N, h, w, 3) -> an array of N for each statistic."""
+def table_of(images: Crops) -> dict[str, Array]:
+    """Compute `lr_statistics` of many images: (N, h, w, 3) -> (N,) for each statistic."""
     rows = [lr_statistics(image) for image in images]
     return {name: np.array([row[name] for row in rows]) for name in STATISTICS}
 
 
-def luma_chroma(image: NDArray[np.uint8]) -> tuple[Array, Array, Array]:
-    """JPEG's Y, Cb, Cr in grey levels, chroma around zero."""
+def luma_chroma(image: Rgb) -> tuple[Array, Array, Array]:
+    """Convert RGB to JPEG's Y, Cb and Cr in grey levels, with chroma around zero: (h, w, 3) uint8 -> three (h, w)."""
     red, green, blue = np.moveaxis(image.astype(np.float64), 2, 0)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     return luma, (blue - luma) * 0.564, (red - luma) * 0.713
 
 
 def haar_noise_sigma(plane: Array) -> float:
-    """Noise by the median of the finest diagonal Haar band, |HH| / 0.6745 (Donoho and Johnstone, 1994).
+    """Estimate noise by the median of the finest diagonal Haar band, |HH| / 0.6745 (Donoho and Johnstone, 1994).
 
-    All four phases of the transform are taken, not one, so a shift by a pixel does not change the answer.
+    The transform is taken at all four phases, so that a shift by one pixel does not change the result.
     """
     diagonal = (plane[:-1, :-1] - plane[:-1, 1:] - plane[1:, :-1] + plane[1:, 1:]) / 2
     return float(np.median(np.abs(diagonal)) * MAD_TO_SIGMA)
 
 
 def noise_correlation(luma: Array) -> dict[str, float]:
-    """Correlation of the noise with its neighbours, in the flattest quarter of the image.
+    """Measure the correlation of noise with its neighbours, in the smoothest quarter of the image.
 
-    The noise is what a 5 x 5 Gaussian takes away. That filter alone makes white noise look negatively correlated; its
-    known share is taken off, so white noise gives 0, smeared noise more, and checkered noise less.
+    The noise is the image minus its blur by a 5 x 5 Gaussian. This filter makes even white noise negatively correlated,
+    by a known amount, which is subtracted: white noise gives 0, smeared noise more, and checkered noise less.
+
+    Args:
+        luma: grey levels, (h, w).
+
+    Returns:
+        The correlation for each shift of `LAGS`.
     """
     residual = luma - cv2.GaussianBlur(luma, (5, 5), 0)
     patches = [
@@ -116,11 +126,12 @@ def noise_correlation(luma: Array) -> dict[str, float]:
     flattest = np.argsort(steepness, kind="stable")[: max(1, round(FLAT_SHARE * len(steepness)))]
     flat = np.stack([patches[i] for i in flattest])
     power = (flat**2).mean() + QUANTISATION**2
-    return {name: float(_lagged(flat, *lag).mean() / power) - _WHITE[name] for name, lag in LAGS.items()}
+    white = _white_correlation()
+    return {name: float(_lagged(flat, *lag).mean() / power) - white[name] for name, lag in LAGS.items()}
 
 
 def blockiness(luma: Array) -> float:
-    """Log ratio of the mean step across borders of 8 x 8 blocks to the mean step elsewhere; 0 without blocks."""
+    """Measure the log ratio of the mean step across borders of 8 x 8 blocks to that elsewhere; 0 means no blocks."""
     ratios = []
     for plane in (luma, luma.T):
         step = np.abs(np.diff(plane, axis=1)).mean(0) + QUANTISATION
@@ -130,42 +141,47 @@ def blockiness(luma: Array) -> float:
 
 
 def jpeg_quality(luma: Array) -> float:
-    """Quality of the JPEG that an image was last decoded from, by the comb of its block transform; 100 without one.
+    """Estimate the quality of the JPEG file that an image was decoded from; 100 when it was none.
 
-    A decoder's coefficients stand at multiples of the steps of its table, give or take the rounding of the pixels. For
-    every quality the mean of cos(2 pi coefficient / step), over coefficients that are not zero, says how well they
-    do; steps as fine as the rounding cannot be told. The coarsest quality whose comb fits nearly as well as the best
-    one is taken, since a comb fits every finer one that divides it.
+    The block-transform coefficients of a decoded JPEG are multiples of the steps of its quantisation table, apart from
+    the rounding of the pixels: their histogram is a comb. For each quality, the mean of cos(2 pi coefficient / step)
+    over nonzero coefficients measures how well its comb fits. Steps as fine as the rounding are ignored. The result is
+    the lowest quality that fits nearly as well as the best one, because a coarse comb also fits every finer comb whose
+    steps divide its own.
     """
+    cosines, tables = _cosines(), _luma_tables()
     rows, columns = (length // BLOCK for length in luma.shape)
     blocks = luma[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3) - 128
-    coefficients = (_COSINES @ blocks @ _COSINES.T).reshape(-1, BLOCK * BLOCK).astype(np.float32)
-    fits = np.zeros(len(_QUALITIES))
-    for number, steps in enumerate(_TABLES):
-        telling = (np.abs(coefficients) > steps / 2) & (steps >= 4)  # the DC step too: its multiples are as sharp
-        if telling.sum() >= 16:
-            turns = coefficients[telling] / np.broadcast_to(steps, coefficients.shape)[telling]
+    coefficients = (cosines @ blocks @ cosines.T).reshape(-1, BLOCK * BLOCK).astype(np.float32)
+    fits = np.zeros(len(QUALITIES))
+    for number, steps in enumerate(tables):
+        used = (np.abs(coefficients) > steps / 2) & (steps >= 4)  # includes DC, whose comb is just as sharp
+        if used.sum() >= 16:
+            turns = coefficients[used] / np.broadcast_to(steps, coefficients.shape)[used]
             fits[number] = np.cos(2 * np.pi * turns).mean()
     if fits.max() < COMB:
         return 100.0
-    return float(_QUALITIES[np.argmax(fits >= max(COMB, 0.9 * fits.max()))])
+    return float(QUALITIES[np.argmax(fits >= max(COMB, 0.9 * fits.max()))])
 
 
 def edge_profile(luma: Array) -> tuple[float, float]:
-    """Width and overshoot of the strongest edges.
+    """Measure the width and the overshoot of the strongest edges.
 
-    At every strong step between two neighbours, along rows and along columns: width is the height of the whole edge
-    over its steepest step, / sqrt(2 pi), which for a step blurred by a Gaussian is the sigma of that Gaussian (0.4 px
-    for an unblurred step). Ringing is how far the profile next to the edge swings beyond its own ends, on both sides,
-    over the height of the edge; 0 for a monotone edge.
+    The edges are the strongest steps between neighbours, along rows and columns. Width is the height of the whole edge
+    divided by its steepest step and by sqrt(2 pi); for a step that a Gaussian has blurred, this is the sigma of the
+    Gaussian (0.4 px for a sharp step). Ringing is how far the profile beside the edge exceeds its own ends, on both
+    sides, divided by the height of the edge; it is 0 for a monotone edge.
+
+    Args:
+        luma: grey levels, (h, w).
 
     Returns:
-        Median width in pixels, and mean ringing; 0 and 0 for an image without edges.
+        The median width in pixels and the mean ringing; 0 and 0 for an image without edges.
     """
     profiles = np.concatenate([_profiles(luma), _profiles(luma.T)])  # (n, 2 * REACH), dark to bright
     steps = np.diff(profiles, axis=1)[:, REACH - 1]
     strong = steps >= max(np.quantile(steps, 1 - EDGE_SHARE), 4.0)
-    # the steepest of their neighbourhood only: the flanks of a wide edge are no edges
+    # Keep only the steepest step of each profile: the flanks of a wide edge are not edges.
     strong &= steps >= np.abs(np.diff(profiles, axis=1)).max(1)
     if not strong.any():
         return 0.0, 0.0
@@ -176,65 +192,77 @@ def edge_profile(luma: Array) -> tuple[float, float]:
     return float(np.median(height / steps) / np.sqrt(2 * np.pi)), float((over / height).mean())
 
 
-def radial_spectrum(image: NDArray[np.uint8], bins: int = SPECTRUM_BINS) -> Array:
-    """Natural log of the power spectral density of luma (grey levels squared), averaged over rings of frequency.
+def radial_spectrum(image: Rgb) -> Array:
+    """Compute the natural log of the power spectral density of luma (grey levels squared) in rings of frequency.
 
-    A Hann window, whose loss of power is made up for: white noise of standard deviation s gives log(s^2) everywhere.
+    The loss of power by the Hann window is compensated: white noise of standard deviation s gives log(s^2) everywhere.
 
     Args:
-        image: (h, w, 3) uint8 RGB.
-        bins: rings between 0 and 0.5 cycles per pixel (Nyquist); `spectrum_frequencies` has their middles.
+        image: RGB, (h, w, 3) uint8.
 
     Returns:
-        (bins,).
+        Log power of rings from 0 to 0.5 cycles per pixel (Nyquist), (SPECTRUM_BINS,). `spectrum_frequencies` returns
+        their centres.
     """
     luma = luma_chroma(image)[0]
     window = np.outer(np.hanning(luma.shape[0] + 2)[1:-1], np.hanning(luma.shape[1] + 2)[1:-1])
     power = np.abs(np.fft.fft2((luma - luma.mean()) * window)) ** 2 / (window**2).sum()
     frequency = np.hypot(np.fft.fftfreq(luma.shape[0])[:, None], np.fft.fftfreq(luma.shape[1])[None])
-    ring = np.minimum((frequency * 2 * bins).astype(int), bins)  # corners beyond Nyquist go into a ring of their own
-    ring[0, 0] = bins
-    total = np.bincount(ring.ravel(), power.ravel(), bins + 1)[:bins]
-    return np.log(total / np.maximum(1, np.bincount(ring.ravel(), minlength=bins + 1)[:bins]) + QUANTISATION**2)
+    outside = SPECTRUM_BINS  # an extra ring for the mean and for frequencies beyond Nyquist, which is dropped
+    ring = np.minimum((frequency * 2 * SPECTRUM_BINS).astype(int), outside)
+    ring[0, 0] = outside
+    total = np.bincount(ring.ravel(), power.ravel(), outside + 1)[:outside]
+    count = np.bincount(ring.ravel(), minlength=outside + 1)[:outside]
+    return np.log(total / np.maximum(1, count) + QUANTISATION**2)
 
 
-def spectrum_frequencies(bins: int = SPECTRUM_BINS) -> Array:
-    """Middle of each ring of `radial_spectrum`, in cycles per pixel."""
-    return (np.arange(bins) + 0.5) / (2 * bins)
+def spectrum_frequencies() -> Array:
+    """Return the centre of each ring of `radial_spectrum` in cycles per pixel, (SPECTRUM_BINS,)."""
+    return (np.arange(SPECTRUM_BINS) + 0.5) / (2 * SPECTRUM_BINS)
 
 
 def spectrum_slope(log_power: Array) -> float:
-    """Slope of log power over log frequency above half of Nyquist: 0 for white noise, -2 for 1/f^2, lower for blur."""
-    frequency = spectrum_frequencies(len(log_power))
+    """Fit the slope of log power over log frequency above half of Nyquist: 0 for white noise, -2 for 1/f^2."""
+    frequency = spectrum_frequencies()
     upper = frequency > 0.25
     return float(np.polyfit(np.log(frequency[upper]), log_power[upper], 1)[0])
 
 
 def _profiles(luma: Array) -> Array:
-    """Every horizontal run of 2 * REACH pixels, turned so that its middle step rises: (n, 2 * REACH)."""
+    """Cut every horizontal run of 2 * REACH pixels, flipped so that its middle step rises: (n, 2 * REACH)."""
     runs = np.lib.stride_tricks.sliding_window_view(luma, 2 * REACH, axis=1).reshape(-1, 2 * REACH)
     falling = runs[:, REACH] < runs[:, REACH - 1]
     return np.where(falling[:, None], runs[:, ::-1], runs)
 
 
 def _lagged(patches: Array, rows: int, columns: int) -> Array:
+    """Multiply each pixel by its neighbour at this shift."""
     height, width = patches.shape[-2:]
     first = patches[..., : height - rows, max(0, -columns) : width - max(0, columns)]
     return first * patches[..., rows:, max(0, columns) : width + min(0, columns)]
 
 
+@cache
 def _white_correlation() -> dict[str, float]:
-    """What the filter of `noise_correlation` alone does to white noise: the autocorrelation of its kernel."""
+    """Compute how the filter of `noise_correlation` correlates white noise: the autocorrelation of its kernel."""
     kernel = np.zeros((15, 15))
     kernel[7, 7] = 1
     kernel -= cv2.GaussianBlur(kernel, (5, 5), 0)
     return {name: float(_lagged(kernel, *lag).sum() / (kernel**2).sum()) for name, lag in LAGS.items()}
 
 
-_WHITE = _white_correlation()
-_COSINES = cosine_basis().numpy()
-_QUALITIES = np.arange(10, 97)
-_TABLES = [
-    np.clip((np.array(LUMA_STEPS) * coarseness_of_quality(float(quality))).round(), 1, 255).ravel().astype(np.float32)
-    for quality in _QUALITIES
-]
+@cache
+def _cosines() -> NDArray[np.float32]:
+    """Return the basis of the 8 x 8 block transform, (8, 8)."""
+    return cosine_basis().numpy()
+
+
+@cache
+def _luma_tables() -> list[NDArray[np.float32]]:
+    """Compute libjpeg's table of luma steps for each of `QUALITIES`, (64,) each."""
+    return [
+        np.clip((np.array(LUMA_STEPS) * coarseness_of_quality(float(quality))).round(), 1, 255)
+        .ravel()
+        .astype(np.float32)
+        for quality in QUALITIES
+    ]

@@ -1,7 +1,7 @@
-"""StopSignal: how far a degrader is from real LR while it trains, on fixed crops: when is it good enough to stop?
+"""StopSignal: measure during training how far a degrader is from real LR, to decide when to stop.
 
-Losses do not tell: an adversarial one moves with its critic. This is the core of the realism report, small enough to
-be taken every few hundred steps.
+Losses cannot show this, because an adversarial loss also depends on the critic. The signal is a short version of the
+realism report on fixed crops, fast enough to compute every few hundred steps.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from degrade.realism.sets import make
 from degrade.realism.statistics import STATISTICS, table_of
 
 CROPS = 48
-LR_SIDE = 64
+LR_SIDE = 64  # px
 
 
 class StopSignal:
-    """Distances of a degrader's images to real ones; smaller is nearer.
+    """Measure distances of a degrader's images to real ones; smaller is better.
 
     Args:
-        hr_dir: photographs to degrade.
-        lr_dirs: real LR photographs.
+        hr_dir: HR images to degrade: a folder, a text list or shards.
+        lr_dirs: real LR images: folders, text lists or shards.
         scale: HR side / LR side.
         max_hr_side: see `degrade.images.crops.ImagePool`.
 
@@ -45,9 +45,11 @@ class StopSignal:
         self.real_features, self.real_table = self.features.of_crops(crops), table_of(crops)
 
     def measure(self, degrader: RealisticDegrader) -> dict[str, float]:
-        """Kernel distance of degradation features, and the mean Wasserstein distance of blind measurements.
+        """Compute the distances of the degrader's images to the real ones.
 
-        The second is in standard deviations of the real images.
+        Returns:
+            ``realism_kid``, the kernel distance of degradation features; ``realism_w1``, the mean Wasserstein-1
+            distance of image statistics, in standard deviations of the real images.
         """
         made = make(self.hr, DegradationMix(degrader, None, scale=self.scale), seed=0)
         table = table_of(made)

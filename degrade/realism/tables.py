@@ -1,28 +1,22 @@
-"""What each figure of the realism report is called, and what it says, for people who take photographs."""
+"""Define the tables of the realism report, with labels for people who take photographs, and write them."""
 
 from html import escape
 from typing import Any, NamedTuple
 
-COLUMNS = {
-    "real": "real",
-    "ours": "ours",
-    "before": "before",
-    "ours_like": "ours, told the look",
-    "ours_wrong": "ours, wrong reference",
-    "real_esrgan": "Real-ESRGAN",
-    "bicubic": "bicubic",
-}
+from degrade.realism.budget import DEFAULT_BUDGET
+from degrade.realism.columns import LABELS, Column
+from degrade.realism.distances import COVERAGE_K, PRECISION_K
 
 
 class Table(NamedTuple):
-    """A table of the page.
+    """Define one table.
 
     Attributes:
-        section: of the report.
-        title: heading.
-        note: how to read it.
-        columns: sets shown, by name.
-        rows: metric and its label.
+        section: section of the report that holds the figures.
+        title: heading of the table.
+        note: how to read the table.
+        columns: columns to show where they were measured.
+        rows: metric and label of each row.
     """
 
     section: str
@@ -32,161 +26,167 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, str], ...]
 
 
-ALL = ("real", "ours", "before", "real_esrgan", "bicubic")
-MADE = ("ours", "before", "real_esrgan", "bicubic")
-CONTROLLED = ("ours_like", "ours_wrong", "real_esrgan", "bicubic")
+ALL = (Column.REAL, Column.OURS, Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC)
+MADE = (Column.OURS, Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC)
+CONTROLLED = (Column.OURS_LIKE, Column.OURS_WRONG, Column.REAL_ESRGAN, Column.BICUBIC)
 CHANGES = (
-    ("correlation_log_noise", "noise, correlation of the change"),
-    ("correlation_log_sharpness", "sharpness, correlation of the change"),
-    ("correlation_blockiness", "JPEG blocks, correlation of the change"),
-    ("high_band_energy_ratio", "fine detail and grain, over the truth's (1 is right)"),
+    ("correlation_log_noise", "noise: correlation of the change"),
+    ("correlation_log_sharpness", "sharpness: correlation of the change"),
+    ("correlation_blockiness", "JPEG blocks: correlation of the change"),
+    ("high_band_energy_ratio", "energy of fine detail and grain over that of the true LR (1 is right)"),
 )
 
 TABLES = (
     Table(
         "realism", "Distance to real images",
-        "Smaller is nearer. The real column compares real images with other real ones: the floor of what can be told. "
-        "Sets made of the partners of real images can lie below it, since they show the same scenes. "
-        "Features are those of a small network that sees grain, blur and block edges, not objects.",
+        "Smaller is better, except where a row says otherwise. The real column compares real images with other real "
+        "images: it is the noise floor. If the HR images are the partners of the real images, generated sets can lie "
+        "below it, because they show the same scenes. The features come from a small network that sees grain, blur and "
+        "block edges, but not objects.",
         ALL,
         (
-            ("kid", "KID (kernel distance of features)"),
-            ("kid_matched_scenes", "KID on crops whose scenes look alike"),
+            ("kid", "KID: kernel distance of features"),
+            ("kid_matched_scenes", "KID of crops that show similar scenes"),
             ("frechet", "Fréchet distance of features"),
-            ("spectrum_distance", "power spectrum, mean absolute log ratio"),
-            ("w1_mean_in_real_sd", "blind measurements, mean distance in real spreads"),
-            ("classifier_accuracy", "classifier tells it from real (0.5 is guessing)"),
-            ("classifier_auc", "the same, area under ROC (0.5 is guessing)"),
-            ("taken_for_real", "share that a classifier of all columns calls real (best: as the real column)"),
+            ("spectrum_distance", "power spectrum: mean absolute log ratio"),
+            ("w1_mean_in_real_sd", "image statistics: mean distance, in standard deviations of the real ones"),
+            ("classifier_accuracy", "accuracy of a classifier, against real (0.5 is guessing)"),
+            ("classifier_auc", "area under the ROC curve of that classifier (0.5 is guessing)"),
+            ("taken_for_real", "share that a classifier of all columns calls real (best: equal to the real column)"),
         ),
     ),
     Table(
-        "realism", "Blind measurements, one by one",
-        "Wasserstein-1 distance to the real images, in the unit of the measurement. Smaller is nearer.",
+        "realism", "Image statistics, one by one",
+        "Wasserstein-1 distance to the real images, in the unit of the statistic. Smaller is better.",
         ALL,
         (
             ("w1_noise_sigma", "noise, grey levels"),
-            ("w1_noise_correlation_x", "grain, correlation sideways"),
-            ("w1_noise_correlation_y", "grain, correlation downwards"),
-            ("w1_noise_correlation_down", "grain, correlation along ↘"),
-            ("w1_noise_correlation_up", "grain, correlation along ↙"),
+            ("w1_noise_correlation_x", "grain: correlation with the pixel to the right"),
+            ("w1_noise_correlation_y", "grain: correlation with the pixel below"),
+            ("w1_noise_correlation_down", "grain: correlation along ↘"),
+            ("w1_noise_correlation_up", "grain: correlation along ↙"),
             ("w1_chroma_noise_ratio", "colour noise over luma noise"),
             ("w1_edge_width_px", "width of edges, px"),
             ("w1_log_sharpness", "sharpness (log Laplacian)"),
             ("w1_blockiness", "JPEG blocks (log ratio)"),
-            ("w1_jpeg_loss", "JPEG quality, estimated"),
+            ("w1_jpeg_loss", "estimated JPEG quality"),
             ("w1_ringing", "ringing beside edges"),
             ("w1_clipped_share", "share of clipped pixels"),
         ),
     ),
     Table(
         "realism", "Variety",
-        "Recall and coverage: how much of the real variety is reached. Precision and density: how much of what is made "
-        "lies among the real images. Higher is better; slope: nearer to the real one is better.",
+        "Recall and coverage show how much of the real variety a set covers. Precision and density show how much of "
+        "the set lies among the real images. Higher is better. The slope should be close to that of the real column.",
         ALL,
         (
-            ("precision", "precision (k = 3)"),
-            ("recall", "recall (k = 3)"),
-            ("density", "density (k = 5)"),
-            ("coverage", "coverage (k = 5)"),
+            ("precision", f"precision (k = {PRECISION_K})"),
+            ("recall", f"recall (k = {PRECISION_K})"),
+            ("density", f"density (k = {COVERAGE_K})"),
+            ("coverage", f"coverage (k = {COVERAGE_K})"),
             ("spectrum_slope", "slope of the spectrum above half Nyquist"),
         ),
     ),
     Table(
         "diversity", "Where the variety comes from",
-        "The same HR crop degraded eight times. Standard deviations; of the fine band in grey levels.",
+        "Each HR crop is degraded several times, with new noise, with a new look, or with both. The look is the "
+        "degrader's code, or the parameters of a recipe. All figures are standard deviations: in the first five "
+        "rows of fine detail, in grey levels; in the other rows of an image statistic, in its unit.",
         ALL,
         (
-            ("spread_of_both", "spread of draws: noise and look"),
-            ("spread_of_noise_alone", "spread of draws: noise alone"),
-            ("spread_of_look_alone", "spread of draws: look alone"),
-            ("known_spread_of_noise", "noise alone, look of a recipe-made photograph (real: the recipe)"),
-            ("known_spread_of_look_and_noise", "looks of recipe-made photographs, new noise each (real: the recipes)"),
-            ("deviation_within_noise_sigma", "noise level, within draws of one HR"),
-            ("deviation_over_all_noise_sigma", "noise level, over all images"),
-            ("deviation_within_edge_width_px", "edge width, within draws of one HR"),
-            ("deviation_over_all_edge_width_px", "edge width, over all images"),
-            ("deviation_within_log_sharpness", "sharpness, within draws of one HR"),
-            ("deviation_over_all_log_sharpness", "sharpness, over all images"),
-            ("deviation_within_blockiness", "JPEG blocks, within draws of one HR"),
-            ("deviation_over_all_blockiness", "JPEG blocks, over all images"),
+            ("spread_of_both", "spread of draws: new noise and look"),
+            ("spread_of_noise_alone", "spread of draws: new noise only"),
+            ("spread_of_look_alone", "spread of draws: new look only"),
+            ("known_spread_of_noise", "new noise only, look of a recipe (real column: the recipe)"),
+            ("known_spread_of_look_and_noise", "new noise and look, looks of recipes (real column: the recipes)"),
+            ("deviation_within_noise_sigma", "noise level: draws of one HR crop"),
+            ("deviation_over_all_noise_sigma", "noise level: all crops"),
+            ("deviation_within_edge_width_px", "edge width: draws of one HR crop"),
+            ("deviation_over_all_edge_width_px", "edge width: all crops"),
+            ("deviation_within_log_sharpness", "sharpness: draws of one HR crop"),
+            ("deviation_over_all_log_sharpness", "sharpness: all crops"),
+            ("deviation_within_blockiness", "JPEG blocks: draws of one HR crop"),
+            ("deviation_over_all_blockiness", "JPEG blocks: all crops"),
         ),
     ),
     Table(
-        "control_recipes", "Does it follow a reference? Degradations made by recipes",
-        "Each output was made like another photograph with the same degradation. Compared is the change against clean "
-        "downsampling. The wrong reference and the baselines show how much of a correlation the scene alone gives.",
+        "control_recipes", "Does it follow a reference? Degradations of recipes",
+        "The reference is another photograph with the same degradation as the true LR. The rows compare how the output "
+        "and the true LR differ from clean downsampling. The wrong reference and the baselines show how much of a "
+        "correlation is due to the scene alone.",
         CONTROLLED, CHANGES,
     ),
     Table(
         "control_pairs", "Does it follow a reference? Real pairs",
-        "The same on real pairs; the reference is another crop of the same photograph. Photographs of one camera look "
-        "much alike, so a wrong reference among them is hardly wrong.",
+        "The same on real pairs, where the reference is another crop of the same photograph. Photographs of one camera "
+        "have similar degradations, so a wrong reference among them is hardly wrong.",
         CONTROLLED, CHANGES,
     ),
     Table(
         "pairs", "Against the true LR of real pairs",
-        "Eight samples of each. Told the look: the reference is another crop of the same photograph; the other columns "
-        "draw their looks blindly. Energy score and CRPS are lowest when the truth could be one of the samples.",
-        ("ours_like", "ours", "real_esrgan", "bicubic"),
+        f"Each HR crop is degraded several times ({DEFAULT_BUDGET.samples} by default; once by bicubic). The right "
+        "reference is another crop of the same photograph; the other columns have no reference. Energy score and CRPS "
+        "are lowest when the true LR could be one of the samples.",
+        (Column.OURS_LIKE, Column.OURS, Column.REAL_ESRGAN, Column.BICUBIC),
         (
-            ("psnr_single", "PSNR of a sample, dB"),
-            ("psnr_best", "PSNR of the best of 8, dB"),
-            ("psnr_of_mean", "PSNR of the mean of 8, dB"),
-            ("ssim_single", "SSIM of a sample"),
-            ("ssim_best", "SSIM of the best of 8"),
-            ("high_band_l1_single", "fine band, mean difference, grey levels"),
-            ("high_band_l1_best", "the same, best of 8"),
-            ("high_band_l1_of_mean", "the same, mean of 8"),
-            ("akld", "AKLD: where and how strong the noise is"),
+            ("psnr_single", "PSNR of single samples, dB"),
+            ("psnr_best", "PSNR of the best sample, dB"),
+            ("psnr_of_mean", "PSNR of the mean of all samples, dB"),
+            ("ssim_single", "SSIM of single samples"),
+            ("ssim_best", "SSIM of the best sample"),
+            ("high_band_l1_single", "fine detail of single samples: mean difference, grey levels"),
+            ("high_band_l1_best", "fine detail of the best sample: mean difference, grey levels"),
+            ("high_band_l1_of_mean", "fine detail of the mean of all samples: mean difference, grey levels"),
+            ("akld", "AKLD: divergence of the local strength of noise"),
             ("energy_score", "energy score, grey levels"),
             ("crps", "CRPS, grey levels"),
-            ("rank_unevenness", "unevenness of the truth's ranks (0: spread is right)"),
+            ("rank_unevenness", "unevenness of the ranks of the true LR (0: the spread is right)"),
         ),
     ),
     Table(
-        "hiding", "Is anything hidden in it?",
-        "A small upscaler is trained on each kind of LR, and then given the same LR slightly touched. LR in which the "
-        "HR was hidden loses more than real LR does.",
-        ("real", "ours", "ours_like", "before", "real_esrgan", "bicubic"),
+        "hiding", "Does the LR hide detail of its HR?",
+        "A small upscaler is trained on each set, and then tested on slightly disturbed crops of the same set. If the "
+        "LR hides detail of its HR, the PSNR drops more than for real LR or for a recipe.",
+        (Column.REAL, Column.OURS, Column.OURS_LIKE, Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC),
         (
             ("hiding_psnr", "PSNR of the upscaler, dB"),
-            ("hiding_drop_last_bit", "drop when last bits are noisy, dB"),
-            ("hiding_drop_jpeg_95", "drop after JPEG 95, dB"),
-            ("hiding_drop_half_pixel_blur", "drop after half a pixel of blur, dB"),
+            ("hiding_drop_last_bit", "drop with noise in the last bit, dB"),
+            ("hiding_drop_jpeg_95", "drop after JPEG of quality 95, dB"),
+            ("hiding_drop_half_pixel_blur", "drop after a blur of half a pixel, dB"),
         ),
     ),
     Table(
-        "fidelity", "True to the HR",
-        "Against clean downsampling of the same HR. Smaller is better.",
+        "fidelity", "Is it faithful to the HR?",
+        "Compared with clean downsampling of the same HR. Smaller is better.",
         MADE,
         (
-            ("colour_shift_delta_e", "colour shift, mean ΔE"),
-            ("low_frequency_error", "low frequencies, mean difference in 1/255"),
-            ("shift_px", "shift, median, LR px"),
+            ("colour_shift_delta_e", "mean colour shift, ΔE"),
+            ("low_frequency_error", "low frequencies: mean difference, grey levels"),
+            ("shift_px", "median shift, LR px"),
         ),
     ),
     Table(
-        "fidelity_pairs", "True to the HR, on real pairs",
-        "The same; the real column is what real LR photographs themselves differ (their exposure already matched).",
-        ("real", "ours_like", "real_esrgan", "bicubic"),
+        "fidelity_pairs", "Is it faithful to the HR? Real pairs",
+        "The same on real pairs. The real column shows how much real LR photographs themselves differ, after their "
+        "exposure was matched.",
+        (Column.REAL, Column.OURS_LIKE, Column.REAL_ESRGAN, Column.BICUBIC),
         (
-            ("colour_shift_delta_e", "colour shift, mean ΔE"),
-            ("low_frequency_error", "low frequencies, mean difference in 1/255"),
-            ("shift_px", "shift, median, LR px"),
+            ("colour_shift_delta_e", "mean colour shift, ΔE"),
+            ("low_frequency_error", "low frequencies: mean difference, grey levels"),
+            ("shift_px", "median shift, LR px"),
         ),
     ),
 )  # fmt: skip
 
 
 def tables_of(report: dict[str, Any]) -> list[Table]:
-    """`TABLES`, and one of the no-reference scores where some were asked for."""
+    """Return the tables of a report: `TABLES`, and one of no-reference scores if there are any."""
     names = [given.partition("=")[0] for given in report["settings"]["scores"]]
     if not names:
         return list(TABLES)
     note = (
-        "Real LR looks bad, so good scores are no aim: what counts is the distance between the distributions of a "
-        "score, and that the means agree."
+        "Real LR looks bad, so a good score is not the aim. The distributions of the scores should be close to each "
+        "other, and the means should agree."
     )
     rows = [
         row
@@ -197,13 +197,13 @@ def tables_of(report: dict[str, Any]) -> list[Table]:
 
 
 def table_html(table: Table, report: dict[str, Any]) -> str:
-    """One table, or nothing where the report has no such section."""
+    """Write one table as HTML; an empty string if the report lacks its section."""
     figures = report.get(table.section)
     if not figures:
         return ""
     several = report["settings"]["seeds"] > 1
     columns = _columns(table, figures)
-    head = "".join(f"<th>{escape(COLUMNS[name])}</th>" for name in columns)
+    head = "".join(f"<th>{escape(LABELS[name])}</th>" for name in columns)
     rows = []
     for metric, label in table.rows:
         if metric in figures:
@@ -214,7 +214,7 @@ def table_html(table: Table, report: dict[str, Any]) -> str:
 
 
 def report_markdown(report: dict[str, Any]) -> str:
-    """The same tables as Markdown, for a model card or an issue."""
+    """Write the command and all tables as Markdown, for a model card or an issue."""
     parts = [f"`{report['command']}`"] if report["command"] else []
     for table in tables_of(report):
         figures = report.get(table.section)
@@ -222,7 +222,7 @@ def report_markdown(report: dict[str, Any]) -> str:
             continue
         columns = _columns(table, figures)
         lines = [
-            f"| {table.title} | {' | '.join(COLUMNS[name] for name in columns)} |",
+            f"| {table.title} | {' | '.join(LABELS[name] for name in columns)} |",
             "|---" * (len(columns) + 1) + "|",
         ]
         for metric, label in table.rows:
@@ -234,14 +234,14 @@ def report_markdown(report: dict[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that matter, without scientific notation, and a true minus sign."""
+    """Write a number with about three significant digits, without exponent, and with a real minus sign."""
     size = abs(value)
     text = f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
     return text.replace("-", "−")
 
 
 def _columns(table: Table, figures: dict[str, Any]) -> list[str]:
-    """The sets of a table that were measured."""
+    """Return the columns of a table that were measured."""
     measured = {name for metric, _ in table.rows for name in figures.get(metric, {})}
     return [name for name in table.columns if name in measured]
 

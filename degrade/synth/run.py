@@ -174,9 +174,7 @@ class SynthRun(AbstractContextManager["SynthRun"]):
         if cluster is None:
             work = local_shards(self.store, self.job, units, workers or 0)
         else:
-            work = cluster.shards(
-                self.store, self.job, units, count=len(missing), workers=workers, hr_dir=self.hr_dir
-            )
+            work = cluster.shards(self.store, self.job, units, count=len(missing), workers=workers, hr_dir=self.hr_dir)
         total, todo = sum(sizes[shard] for shard in own), sum(sizes[shard] for shard in missing)
         done, shards_made_on = _follow(work, total=total, todo=todo, progress=progress)
         seconds = time.monotonic() - began
@@ -208,9 +206,7 @@ class SynthRun(AbstractContextManager["SynthRun"]):
         return pairs_of_shards(self.catalog.pairs_of_parts(self.job.settings.variants), self.job.settings)
 
 
-def _follow(
-    work: Generator[WorkDone], *, total: int, todo: int, progress: bool
-) -> tuple[WorkDone, dict[str, int]]:
+def _follow(work: Generator[WorkDone], *, total: int, todo: int, progress: bool) -> tuple[WorkDone, dict[str, int]]:
     """Show the progress of the work, and sum it up.
 
     Args:

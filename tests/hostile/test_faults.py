@@ -44,7 +44,7 @@ KILLS, SEED = int(os.environ.get("KILLS", 3)), int(os.environ.get("SEED", 0))
 RECIPE = ("--degrader", "none", "--preset", "real-esrgan-light", "--crop-size", 64)
 LONG = (*RECIPE, "--variants", 6, "--shard-size", 90)  # 1044 pairs in 12 shards, some seconds
 SHORT = ("--degrader", "none", "--preset", "bicubic", "--crop-size", 64, "--shard-size", 20)  # 174 pairs in 9 shards
-STOPPED = "Error: stopped; what was finished is kept, run the same command again\n"
+STOPPED = "Error: stopped; finished work is kept, run the same command again\n"
 GO = "from cli.degrade_commands import main; main()"
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cli.upsample_commands import main
 from degrade.images.codec import encode_image, read_image
 from degrade.images.geometry import reduce_by
-from upsample.evaluate import consistency, evaluate_folders
+from upsample.evaluate import consistency, evaluate_folders, sheet_row
 
 
 @pytest.fixture
@@ -43,6 +43,23 @@ def test_what_cannot_be_scored_is_named_and_the_rest_is_scored(folders) -> None:
     assert list(report["images"]) == ["astronaut.png"]
     told = " ".join(report["left_out"])
     assert "coffee.png: SR is 64x64, HR is 128x128" in told and "chelsea.png" in told and "stranger.png" in told
+
+
+@pytest.mark.parametrize("hr_size", [(128, 128), (403, 402), (131, 250)])
+def test_the_picture_shows_all_images_of_a_scene_even_if_lr_does_not_divide_hr(tmp_path, hr_size) -> None:
+    hr = np.random.default_rng(0).integers(0, 256, (*hr_size, 3), np.uint8)
+    for side, image in (("hr", hr), ("sr", hr), ("lr", reduce_by(hr, 4))):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "a.png").write_bytes(encode_image(image, "png"))
+    evaluate_folders(tmp_path / "sr", tmp_path / "hr", lr_dir=tmp_path / "lr", picture=tmp_path / "sheet.png")
+    assert read_image(tmp_path / "sheet.png").shape[1] > 4 * 128
+
+
+def test_a_row_of_the_picture_is_cut_at_the_same_place_of_every_image() -> None:
+    hr = np.random.default_rng(0).integers(0, 256, (403, 402, 3), np.uint8)
+    lr_part, sr_part, hr_part = sheet_row(hr[:400:4, :400:4], [hr], hr)
+    assert lr_part.shape == (48, 48, 3) and sr_part.shape == hr_part.shape == (192, 192, 3)
+    assert np.array_equal(sr_part, hr_part)
 
 
 def test_a_picture_of_its_lr_is_more_consistent_than_another_picture(folders, tiny_degrader) -> None:

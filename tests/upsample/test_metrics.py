@@ -40,5 +40,5 @@ def test_ssim_is_one_for_equal_images_and_falls_with_noise(photographs) -> None:
 def test_sizes_that_do_not_fit_are_told_in_a_sentence() -> None:
     with pytest.raises(ValueError, match="SR is 16x16, HR is 32x32; they must be equal"):
         psnr_y(grey(1, 16), grey(1, 32))
-    with pytest.raises(ValueError, match="an image of 8x8 has no inside beyond a border of 4 px"):
+    with pytest.raises(ValueError, match="an image of 8x8 is too small without a border of 4 px"):
         psnr_y(grey(1, 8), grey(1, 8))

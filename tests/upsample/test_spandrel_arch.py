@@ -85,9 +85,9 @@ def test_other_peoples_weights_are_not_claimed(loader) -> None:
 def test_what_weights_do_not_tell_is_said(autoencoders, tiny_unet2d, loader, tmp_path) -> None:
     for options in ({"unet2d": tiny_unet2d}, {"autoencoder": autoencoders["VQModel"]}):
         upsampler = ResidualShiftUpsampler(widths=(8, 8, 8), blocks=1, **options)
-        with pytest.raises(ValueError, match=r"config\.json alone describes; load the folder"):
+        with pytest.raises(ValueError, match=r"only config\.json describes; load the folder"):
             loader.load_from_state_dict(upsampler.state_dict())
-        with pytest.raises(ValueError, match=r"config\.json alone describes"):
+        with pytest.raises(ValueError, match=r"only config\.json describes"):
             export_spandrel(upsampler, tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -103,6 +103,12 @@ def test_exported_file_loads_and_gives_the_same_image(tiny_upsampler, loader, tm
         metadata = file.metadata()
     assert metadata["name"] == "tiny-x4" and metadata["scale"] == "4" and "Apache-2.0" in metadata["licence"]
     json.dumps(summary)
+
+
+def test_a_student_that_computes_in_bf16_is_exported_in_float32(tiny_upsampler, tmp_path) -> None:
+    tiny_upsampler.set_bf16(True)
+    summary = export_spandrel(tiny_upsampler, tmp_path / "student.safetensors")
+    assert max(summary["max_difference"].values()) == 0
 
 
 def test_an_export_by_another_ending_is_refused(tiny_upsampler, tmp_path) -> None:

@@ -8,18 +8,16 @@ import torch
 
 from degrade.images.codec import encode_image
 from degrade.images.contact_sheet import contact_sheet
-from degrade.images.geometry import Image
+from degrade.images.geometry import Rgb
 from degrade.images.tensors import to_image, to_tensor
 from upsample.bicubic import enlarge
+from upsample.evaluate import SHEET_ROWS, sheet_row
 from upsample.metrics import psnr_y, ssim_y
 from upsample.model import ResidualShiftUpsampler
 
-SHEET_ROWS = 6
-SHEET_CROP = 192
-
 
 def validate(
-    upsampler: ResidualShiftUpsampler, pairs: Sequence[tuple[Image, Image]], picture: Path | None = None
+    upsampler: ResidualShiftUpsampler, pairs: Sequence[tuple[Rgb, Rgb]], picture: Path | None = None
 ) -> dict[str, float]:
     """Upscale whole LR images and compare with their HR, beside bicubic.
 
@@ -33,7 +31,7 @@ def validate(
         val_psnr_y, val_ssim_y, and the same of bicubic: val_bicubic_psnr_y, val_bicubic_ssim_y.
     """
     scores: list[tuple[float, float, float, float]] = []
-    rows: list[list[Image]] = []
+    rows: list[list[Rgb]] = []
     border = upsampler.config.scale
     for hr, lr in pairs:
         with torch.inference_mode():
@@ -44,9 +42,7 @@ def validate(
             (psnr_y(sr, hr, border), ssim_y(sr, hr, border), psnr_y(bicubic, hr, border), ssim_y(bicubic, hr, border))
         )
         if len(rows) < SHEET_ROWS:
-            side = min(SHEET_CROP, *hr.shape[:2]) // border * border
-            low = side // border
-            rows.append([lr[:low, :low], bicubic[:side, :side], sr[:side, :side], hr[:side, :side]])
+            rows.append(sheet_row(lr, [bicubic, sr], hr))
     if picture is not None:
         picture.write_bytes(encode_image(contact_sheet(rows, column_titles=["LR", "bicubic", "SR", "HR"]), "png"))
     names = ("val_psnr_y", "val_ssim_y", "val_bicubic_psnr_y", "val_bicubic_ssim_y")

@@ -1,4 +1,4 @@
-"""Colour fixes: give SR the colours of its LR, by bands or by statistics; pure functions on images in [0, 1]."""
+"""Give SR the colours of its LR, by frequency bands or by statistics; pure functions on images in [0, 1]."""
 
 from typing import Literal, get_args
 
@@ -12,20 +12,22 @@ _LEVELS = 5
 
 
 def color_fix(sr: Tensor, lr_enlarged: Tensor, method: ColorFix) -> Tensor:
-    """Take the colours from the enlarged LR.
+    """Correct the colours of SR with the enlarged LR.
+
+    Both methods are those of StableSR (arXiv 2305.07015).
 
     Args:
         sr: (B, 3, H, W), range [0, 1].
-        lr_enlarged: the LR enlarged to the same size (`upsample.bicubic.enlarge`).
-        method: "wavelet": the low band of the LR under the high bands of SR, for casts that vary over the image, at the
-            price of the LR's own stains; "adain": mean and spread of each channel, for a cast over all of it; "none".
-            Both as StableSR (arXiv 2305.07015) has them.
+        lr_enlarged: the LR, enlarged to the same size (`upsample.bicubic.enlarge`).
+        method: "wavelet" replaces the low band of SR with that of the LR: it removes colour casts that vary over the
+            image, but also brings in the LR's colour stains. "adain" gives each channel the LR's mean and standard
+            deviation: it removes a cast that is the same everywhere. "none" returns ``sr``.
 
     Returns:
         (B, 3, H, W), range [0, 1].
 
     Raises:
-        ValueError: the sizes differ, or the method is unknown.
+        ValueError: the shapes differ, or the method is unknown.
     """
     if sr.shape != lr_enlarged.shape:
         raise ValueError(f"SR {tuple(sr.shape)} and LR {tuple(lr_enlarged.shape)} differ in shape; enlarge the LR")
@@ -40,14 +42,14 @@ def color_fix(sr: Tensor, lr_enlarged: Tensor, method: ColorFix) -> Tensor:
 
 
 def low_band(images: Tensor) -> Tensor:
-    """What five levels of the a-trous pyramid leave: (B, C, H, W) blurred over about 30 pixels, borders repeated."""
+    """Blur (B, C, H, W) over about 30 pixels, by five levels of the a-trous pyramid; borders are repeated."""
     for level in range(_LEVELS):
         images = _blur(_blur(images, -1, 2**level), -2, 2**level)
     return images
 
 
 def _blur(images: Tensor, dim: int, gap: int) -> Tensor:
-    """Binomial 1-2-1 whose taps stand ``gap`` pixels apart."""
+    """Blur along one axis with a binomial 1-2-1 kernel whose taps stand ``gap`` pixels apart."""
     padded = F.pad(images, (gap, gap, 0, 0) if dim == -1 else (0, 0, gap, gap), mode="replicate")
     length = images.shape[dim]
     before, at, after = (padded.narrow(dim, start, length) for start in (0, gap, 2 * gap))

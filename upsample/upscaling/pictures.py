@@ -1,7 +1,4 @@
-"""Image files for upscaling, with all that they hold: 8 or 16 bits, grey or colour, transparency, turned upright.
-
-Pixels that are fully transparent get a colour that nobody sees; opacity stays where it was.
-"""
+"""Read and write image files for upscaling without losing what they hold: 16 bits, grey, transparency, orientation."""
 
 import functools
 from dataclasses import dataclass
@@ -20,18 +17,18 @@ OUTPUT_SUFFIXES = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"
 
 _EXT_OF_FORMAT = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}  # all others become png
 _LONGEST_SIDE = {"jpg": 65535, "webp": 16383}
-_NODES = 52  # 0, 5, ... 255: an 8-bit profile conversion is exact at them
+_NODES = 52  # levels 0, 5, ..., 255 of each channel, where an 8-bit profile conversion is exact
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and what its file said of it.
+    """Hold an image, and how its file stored it.
 
     Attributes:
-        color: (1, 3, h, w) sRGB, range [0, 1].
-        alpha: opacity, (1, 1, h, w), range [0, 1]; None when all of it is opaque.
-        grey: whether the file had no colours.
-        bits: 8 or 16.
+        color: sRGB, (1, 3, h, w), range [0, 1].
+        alpha: opacity, (1, 1, h, w), range [0, 1]; None when every pixel is opaque.
+        grey: whether the file holds a grey image.
+        bits: bits per channel, 8 or 16.
     """
 
     color: Tensor
@@ -41,7 +38,7 @@ class Picture:
 
 
 def read_picture(data: bytes) -> Picture:
-    """Decode an image without losing anything: what `read_image` reads, with its depth and opacity.
+    """Decode an image file as `read_image` does, but keep its bit depth and its transparency.
 
     Raises:
         ImageError: the file is empty, truncated, too large, or not an image of a supported format.
@@ -62,16 +59,17 @@ def read_picture(data: bytes) -> Picture:
 
 
 def encode_picture(picture: Picture, ext: str) -> bytes:
-    """Encode an image: png takes everything, webp (lossless) no 16 bits, jpg (quality 95) no transparency either.
+    """Encode an image as png, as lossless webp (8 bits only), or as jpg of quality 95 (8 bits, no transparency).
 
     Raises:
-        ValueError: the format cannot hold the image.
+        ValueError: the format cannot hold the bit depth or the transparency.
+        ImageError: the image is too long for the format.
     """
     full, dtype = (65535, np.uint16) if picture.bits == 16 else (255, np.uint8)
     if ext != "png" and picture.bits == 16 or ext == "jpg" and picture.alpha is not None:
-        raise ValueError(f"{ext} holds no {'16 bits' if picture.bits == 16 else 'transparency'}; use png")
+        raise ValueError(f"{ext} cannot hold {'16 bits' if picture.bits == 16 else 'transparency'}; use png")
     check_side(picture.color.shape[-1], picture.color.shape[-2], ext)
-    layers = picture.color.mean(1, keepdim=True) if picture.grey else picture.color.flip(1)  # OpenCV has BGR
+    layers = picture.color.mean(1, keepdim=True) if picture.grey else picture.color.flip(1)  # OpenCV writes BGR
     if picture.alpha is not None:
         layers = torch.cat([layers.expand(-1, 3, -1, -1), picture.alpha], dim=1)
     pixels = (layers[0].clamp(0, 1) * full).round().permute(1, 2, 0).cpu().numpy().astype(dtype)
@@ -79,12 +77,12 @@ def encode_picture(picture: Picture, ext: str) -> bytes:
 
 
 def output_ext(info: ImageInfo, ext: str, *, keep_alpha: bool = True) -> str:
-    """The format that an image can be written in: what was asked for, else png.
+    """Choose the format to write: the wanted one if it can hold the image, else png.
 
     Args:
-        info: of the input.
-        ext: "png", "jpg", "webp", or "auto" for the input's own.
-        keep_alpha: whether transparency has to be held.
+        info: what the header of the input says.
+        ext: the wanted format: "png", "jpg", "webp", or "auto" for that of the input.
+        keep_alpha: whether the output keeps transparency.
     """
     asked = _EXT_OF_FORMAT.get(info.format, "png") if ext == "auto" else ext
     return "png" if info.bits == 16 or (asked == "jpg" and info.alpha and keep_alpha) else asked
@@ -94,15 +92,15 @@ def check_side(width: int, height: int, ext: str) -> None:
     """Refuse an image that is too long for a format.
 
     Raises:
-        ImageError: it is.
+        ImageError: a side is longer than the format allows.
     """
     longest = _LONGEST_SIDE.get(ext)
     if longest is not None and max(width, height) > longest:
-        raise ImageError(f"{width}x{height} is longer than the {longest} px of a {ext}; use --ext png")
+        raise ImageError(f"{width}x{height} is longer than the {longest} px of a {ext}; write it as png (--ext png)")
 
 
 def _deep_through_profile(rgb: Tensor, profile: bytes, grey: bool) -> Tensor:
-    """Convert to sRGB with more than 8 bits, which Pillow cannot: interpolate between conversions of a lattice."""
+    """Convert 16 bits to sRGB, which Pillow cannot: convert a lattice of colours and interpolate between its nodes."""
     if grey:
         shades = np.arange(256, dtype=np.uint8)[None]
         curve = np.asarray(through_profile(PillowImage.fromarray(shades), profile).convert("RGB"))[0] / 255
@@ -113,35 +111,35 @@ def _deep_through_profile(rgb: Tensor, profile: bytes, grey: bool) -> Tensor:
     if converted is lattice:
         return rgb
     table = torch.from_numpy(np.asarray(converted).reshape(_NODES, _NODES, _NODES, 3).astype(np.float32) / 255)
-    places = rgb.flip(1).permute(0, 2, 3, 1)[:, None] * 2 - 1  # blue is the table's last axis, which comes first here
+    places = rgb.flip(1).permute(0, 2, 3, 1)[:, None] * 2 - 1  # grid_sample wants the table's last axis, blue, first
     return F.grid_sample(table.permute(3, 0, 1, 2)[None], places, align_corners=True)[:, :, 0]
 
 
 @functools.cache
 def _lattice() -> PillowImage.Image:
-    """All colours of `_NODES` levels a channel, red the slowest."""
+    """Make an image of all colours with `_NODES` levels per channel; red varies slowest."""
     levels = np.linspace(0, 255, _NODES).astype(np.uint8)
     colors = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
     return PillowImage.fromarray(colors.reshape(_NODES**2, _NODES, 3))
 
 
 def fill_hidden(color: Tensor, alpha: Tensor) -> Tensor:
-    """Spread the visible colours below the fully transparent pixels.
+    """Spread the visible colours into the fully transparent pixels.
 
-    Editors leave anything there, black as a rule, which the network would draw as an edge into what is visible.
+    Editors leave any colour there, mostly black, and the network would draw its edge into the visible part.
 
     Args:
         color: (1, 3, h, w).
         alpha: (1, 1, h, w).
 
     Returns:
-        (1, 3, h, w), untouched where alpha is above 0.
+        (1, 3, h, w), unchanged where alpha is above 0.
     """
     return _fill(color, (alpha > 0).to(color))
 
 
 def keep_flat(alpha: Tensor, lr_alpha: Tensor) -> Tensor:
-    """Clamp enlarged opacity to the range of the LR around it, so that opaque stays opaque and clear stays clear.
+    """Clamp enlarged opacity to the range of the nearest LR pixels, so that flat areas stay exactly flat.
 
     Args:
         alpha: (1, 1, h * scale, w * scale).
@@ -153,12 +151,12 @@ def keep_flat(alpha: Tensor, lr_alpha: Tensor) -> Tensor:
 
 
 def on_white(color: Tensor, alpha: Tensor) -> Tensor:
-    """(1, 3, h, w) and its opacity (1, 1, h, w), laid on white."""
+    """Lay an image (1, 3, h, w) with opacity (1, 1, h, w) on white."""
     return color * alpha + (1 - alpha)
 
 
 def _fill(color: Tensor, known: Tensor) -> Tensor:
-    """Fill what is not known by the same image at half the size, where more is known, and so on (pull-push)."""
+    """Fill unknown pixels from the image at half the size, where fewer are unknown, recursively (pull-push)."""
     height, width = color.shape[-2:]
     if bool(known.all()) or height == width == 1:
         return color

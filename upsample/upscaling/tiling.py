@@ -1,7 +1,8 @@
-"""Upscaling in tiles: what the network holds in memory is bounded by the tile, not by the image.
+"""Upscale in tiles, so that the tile and not the image decides how much memory the network needs.
 
-Tiles begin on the network's own grid and with the noise of their place, so that each is a window of what one large call
-would make. Only its rim, which lacks the surroundings, differs, and there the ramps of the blending weigh it least.
+Each tile starts on the network's own grid and from the fixed noise at its position, so it equals the same window of one
+call on the whole image. Only its edges differ, because the network does not see what lies beyond them, and there the
+tile has the least weight in the blend.
 """
 
 import math
@@ -22,7 +23,7 @@ _CPU_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "DefaultCPUA
 
 
 class _Span(NamedTuple):
-    """Rows or columns of a tile, in LR pixels, and over how many of them it fades in and out."""
+    """Hold the rows or columns of a tile, and the length of the ramps that blend it with neighbours, in LR pixels."""
 
     start: int
     length: int
@@ -30,7 +31,7 @@ class _Span(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """The place of a tile, and its share of the whole work."""
+    """Hold the position of a tile and its share of the whole work."""
 
     rows: _Span
     columns: _Span
@@ -48,18 +49,18 @@ def upscale_in_tiles(
     on_tile: Callable[[float], object] = lambda done: None,
     on_halved: Callable[[int], object] = lambda tile: None,
 ) -> Tensor:
-    """Upscale, tile by tile.
+    """Upscale a batch of images, tile by tile.
 
-    When a tile does not fit in memory, it and those that follow are halved; what is done stays.
+    When a tile does not fit in memory, that tile and the ones after it are halved; finished tiles are kept.
 
     Args:
-        upsampler: on any device.
+        upsampler: the model, on any device.
         lr: (B, 3, h, w), range [0, 1], on any device.
-        tile: longest side of a tile in LR pixels, at least 32; 0 for the whole image at once.
-        overlap: LR pixels that neighbours share and are blended over.
-        steps: network calls; None for the number that the model was trained for.
-        on_tile: told, after every tile, how much of the work is done, up to 1.
-        on_halved: told the new size when memory was short.
+        tile: longest side of a tile in LR pixels, at least 32; 0 upscales the whole image at once.
+        overlap: LR pixels that neighbouring tiles share and are blended over.
+        steps: network calls; None uses the number that the weights were trained for.
+        on_tile: called after every tile with the finished share of the work, up to 1.
+        on_halved: called with the new tile size, in LR pixels, when memory was short.
 
     Returns:
         sr: (B, 3, h * scale, w * scale), range [0, 1], float32 on the CPU.
@@ -102,12 +103,12 @@ def upscale_in_tiles(
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether torch ran out of memory: a GPU has an exception of its own for it, a CPU only words."""
+    """Tell whether torch ran out of memory; for a GPU the type of the exception says so, for a CPU only its message."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _CPU_OUT_OF_MEMORY)
 
 
 def _upscale(upsampler: ResidualShiftUpsampler, lr: Tensor, window: _Window, steps: int | None) -> Tensor | None:
-    """SR of one tile, on the CPU; None when memory was short."""
+    """Upscale one tile and return it on the CPU; return None when memory was short."""
     (top, height, _), (left, width, _) = window.rows, window.columns
     part = lr[:, :, top : top + height, left : left + width].to(upsampler.device)
     try:
@@ -116,7 +117,7 @@ def _upscale(upsampler: ResidualShiftUpsampler, lr: Tensor, window: _Window, ste
         if not is_out_of_memory(err):
             raise
     if part.is_cuda:
-        torch.cuda.empty_cache()  # not before the exception, which holds the tensors of the failed call, is gone
+        torch.cuda.empty_cache()  # not in the handler above: there the exception still holds the failed call's tensors
     return None
 
 
@@ -127,7 +128,7 @@ def _split(window: _Window, limit: int, overlap: int, stride: int) -> list[_Wind
 
 
 def _spans(whole: _Span, limit: int, overlap: int, stride: int) -> list[_Span]:
-    """Cover a span by shorter ones that begin on the network's grid; the last may be shorter still."""
+    """Cover a span with shorter ones that start on the network's grid; the last one may be shorter than the others."""
     if whole.length <= limit:
         return [whole]
     side = max(stride, limit // stride * stride)
@@ -137,7 +138,7 @@ def _spans(whole: _Span, limit: int, overlap: int, stride: int) -> list[_Span]:
 
 
 def _weights(span: _Span, image_length: int, scale: int) -> Tensor:
-    """Weights of the SR pixels along one axis: ramps towards neighbours, none towards the border of the image."""
+    """Weigh the SR pixels along one axis: with ramps towards neighbours, without towards the border of the image."""
     position = torch.arange(span.length * scale) + 0.5
     ramp = span.ramp * scale
     weights = torch.ones(span.length * scale)

@@ -17,8 +17,9 @@ from cli.upsample_commands import main
 from degrade.images.codec import StoredImage, encode_image, read_image
 from upsample.model import ResidualShiftUpsampler
 from upsample.upscaling.pictures import Picture, encode_picture, read_picture
-from upsample.upscaling.run import RunSettings, load_upsampler, plan_run, run_plan, upscale_picture
+from upsample.upscaling.plan import plan_upscaling
 from upsample.upscaling.tiling import upscale_in_tiles
+from upsample.upscaling.upscale import UpscaleSettings, load_upsampler, upscale_files, upscale_picture
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def run(*arguments: object) -> Result:
 
 
 def upscaled(upsampler: ResidualShiftUpsampler, data: bytes, ext: str = "png", **settings: object) -> bytes:
-    return encode_picture(upscale_picture(upsampler, read_picture(data), RunSettings(**settings)), ext)
+    return encode_picture(upscale_picture(upsampler, read_picture(data), UpscaleSettings(**settings)), ext)
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -98,7 +99,7 @@ def test_outscale_gives_exactly_that_many_times_the_sides(upsampler, height, wid
 @pytest.mark.parametrize("outscale", [2, 3])
 def test_reduced_results_lie_where_the_input_does(bicubic, outscale) -> None:
     ramp = torch.linspace(0.2, 0.8, 32).expand(1, 3, 32, 32)
-    result = upscale_picture(bicubic, Picture(ramp), RunSettings(outscale=outscale)).color
+    result = upscale_picture(bicubic, Picture(ramp), UpscaleSettings(outscale=outscale)).color
     centres = (torch.arange(32 * outscale) + 0.5) / outscale - 0.5
     exact = 0.2 + 0.6 / 31 * centres
     inside = slice(8 * outscale, -8 * outscale)
@@ -147,7 +148,7 @@ def test_transparency_is_upscaled_and_stays_flat_where_it_was(upsampler, method)
 def test_the_network_makes_the_transparency_that_it_would_make_of_a_grey_image(upsampler) -> None:
     picture = read_picture(disc((200, 100, 50), (0, 0, 0)))
     by_network, by_bicubic = (
-        upscale_picture(upsampler, picture, RunSettings(alpha=method)).alpha for method in ("network", "bicubic")
+        upscale_picture(upsampler, picture, UpscaleSettings(alpha=method)).alpha for method in ("network", "bicubic")
     )
     with torch.inference_mode():
         grey = upsampler(picture.alpha.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
@@ -159,7 +160,7 @@ def test_what_hides_below_transparency_does_not_show(upsampler) -> None:
     black, green = (upscaled(upsampler, disc((200, 100, 50), hidden)) for hidden in ((0, 0, 0), (0, 255, 0)))
     assert black == green
     shown = upscale_picture(
-        ResidualShiftUpsampler().eval(), read_picture(disc((200, 100, 50), (0,) * 3)), RunSettings()
+        ResidualShiftUpsampler().eval(), read_picture(disc((200, 100, 50), (0,) * 3)), UpscaleSettings()
     )
     assert (shown.color - torch.tensor([200, 100, 50]).view(3, 1, 1) / 255).abs().max() < 0.01
 
@@ -216,14 +217,14 @@ def test_the_format_is_kept_and_png_where_that_holds_too_little(tmp_path, photog
         (tmp_path / name).write_bytes(data)
 
     def names(**options: object) -> list[str]:
-        return [task.output.name for task in plan_run(tmp_path, tmp_path.parent / "elsewhere", **options).tasks]
+        return [task.output.name for task in plan_upscaling(tmp_path, tmp_path.parent / "elsewhere", **options).tasks]
 
     assert names() == ["a.jpg", "b.webp", "c.png", "d.png", "e.png", "f.png"]
     assert names(ext="jpg") == ["a.jpg", "b.png", "c.jpg", "d.jpg", "e.png", "f.png"]
-    assert names(ext="jpg", alpha="drop") == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.png"]
+    assert names(ext="jpg", keep_alpha=False) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.png"]
     assert names(ext="webp")[4:] == ["e.webp", "f.png"]
-    notes = plan_run(tmp_path, tmp_path.parent / "elsewhere", ext="jpg").notes
-    assert notes == ["3 images have transparency or 16 bits and become png"]
+    notes = plan_upscaling(tmp_path, tmp_path.parent / "elsewhere", ext="jpg").notes
+    assert notes == ["images with transparency or 16 bits, written as png instead: 3"]
 
 
 def test_what_exists_is_skipped_unless_it_is_to_be_overwritten(inputs, model, tmp_path) -> None:
@@ -231,7 +232,7 @@ def test_what_exists_is_skipped_unless_it_is_to_be_overwritten(inputs, model, tm
     out.mkdir()
     (out / "a.png").write_bytes(b"mine")
     result = run("-i", inputs, "-o", out, "-n", model)
-    assert result.exit_code == 0 and "1 images in" in result.output and "1 skipped that exist" in result.output
+    assert result.exit_code == 0 and "1 images in" in result.output and "1 skipped because they exist" in result.output
     assert (out / "a.png").read_bytes() == b"mine" and (out / "sub" / "b.jpg").exists()
     result = run("-i", inputs, "-o", out, "-n", model, "--overwrite")
     assert "2 images in" in result.output and read_image(out / "a.png").shape == (148, 200, 3)
@@ -282,8 +283,10 @@ def test_short_memory_is_told_once_and_remembered_for_the_images_that_follow(
 
     monkeypatch.setattr(upsampler, "forward", short)
     notes: list[str] = []
-    summary = run_plan(plan_run(inputs, tmp_path / "out"), upsampler, RunSettings(), on_note=notes.append)
-    assert notes == ["memory is short: going on with tiles of 32 px"] and tried.count(50) == 1
+    summary = upscale_files(
+        plan_upscaling(inputs, tmp_path / "out"), upsampler, UpscaleSettings(), on_note=notes.append
+    )
+    assert notes == ["memory is short: continuing with tiles of 32 px"] and tried.count(50) == 1
     assert summary["images"] == 2 and summary["tile_halvings"] == 1 and summary["tile"] == 32
 
 
@@ -293,8 +296,8 @@ def test_a_result_too_large_for_memory_leaves_only_that_image_out(inputs, upsamp
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return upscale_in_tiles(upsampler, lr, **options)
 
-    monkeypatch.setattr("upsample.upscaling.run.upscale_in_tiles", short)
-    summary = run_plan(plan_run(inputs, tmp_path / "out"), upsampler, RunSettings())
+    monkeypatch.setattr("upsample.upscaling.upscale.upscale_in_tiles", short)
+    summary = upscale_files(plan_upscaling(inputs, tmp_path / "out"), upsampler, UpscaleSettings())
     assert summary["images"] == 1 and summary["failures"] == [
         "a.png: the result does not fit in memory; cut the image into parts"
     ]
@@ -302,7 +305,9 @@ def test_a_result_too_large_for_memory_leaves_only_that_image_out(inputs, upsamp
 
 def test_progress_grows_to_the_number_of_images(inputs, upsampler, tmp_path) -> None:
     told: list[float] = []
-    run_plan(plan_run(inputs, tmp_path / "out"), upsampler, RunSettings(tile=32), on_progress=told.append)
+    upscale_files(
+        plan_upscaling(inputs, tmp_path / "out"), upsampler, UpscaleSettings(tile=32), on_progress=told.append
+    )
     assert told == sorted(told) and told[0] == 0 and told[-1] == 2 and any(0 < value < 1 for value in told)
 
 
@@ -337,8 +342,8 @@ MISTAKES = {
     "-i nowhere -o OUT": "nowhere does not exist; pass a folder",
     "-i IN -o IN/larger": "lies inside input",
     "-i IN -o IN": "lies inside input",
-    "-i IN/a.png -o IN": "would be written over an input; give another folder or a suffix",
-    "-i IN/a.png -o IN/a.png": "would be written over an input",
+    "-i IN/a.png -o IN": "would replace an input; give another folder or a suffix",
+    "-i IN/a.png -o IN/a.png": "would replace an input",
     "-i IN -o OUT.png": "is the name of one image",
     "-i IN/a.png -o OUT.tif": "cannot be written as tif; use png, jpg or webp",
     "-i IN/a.png -o OUT.png --ext jpg": "contradict each other",
@@ -347,11 +352,11 @@ MISTAKES = {
     "-i IN -o OUT -n nothing": "no upsampler 'nothing'",
     "-i IN -o OUT --steps 99": "steps 99 is outside 1..15",
     "-i IN -o OUT --tile 8": "tile 8 is too small; use 32 or more, or 0",
-    "-i IN -o OUT --tile big": "'big' is no size; give auto",
+    "-i IN -o OUT --tile big": "'big' is not a size; give auto",
     "-i IN -o OUT -s 5": "is not in the range",
     "-i IN -o OUT --device gpu": "give cpu, cuda or auto",
     "-i IN -o OUT --color-fix hsv": "is not one of",
-    "-i IN -o OUT --json nowhere/s.json": "is no folder; make it first",
+    "-i IN -o OUT --json nowhere/s.json": "is not a folder; create it first",
     "-i IN": "Missing option '--output'",
 }
 
@@ -372,7 +377,7 @@ def test_a_scale_beyond_the_models_is_refused(inputs, tmp_path) -> None:
     double = ResidualShiftUpsampler(scale=2, widths=(8, 8, 8), blocks=1, embedding_dim=8)
     double.save_pretrained(tmp_path / "double")
     result = run("-i", inputs, "-o", tmp_path / "out", "-n", tmp_path / "double", "-s", 3)
-    assert result.exit_code == 1 and "outscale 3 is outside 1..2, the scale of the model" in result.output
+    assert result.exit_code == 1 and "outscale 3 is outside 1..2, the model's scale" in result.output
     assert run("-i", inputs, "-o", tmp_path / "out", "-n", tmp_path / "double").exit_code == 0
     assert read_image(tmp_path / "out" / "a.png").shape == (74, 100, 3)
 
