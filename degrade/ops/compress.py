@@ -95,8 +95,16 @@ def jpeg_differentiable(images: Tensor, quality: Sequence[float] | Tensor) -> Te
 
     Returns:
         Decoded images, (B, 3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: kornia is not installed.
     """
-    from kornia.enhance import jpeg_codec_differentiable  # slow to import, and seldom wanted
+    try:
+        from kornia.enhance import jpeg_codec_differentiable  # slow to import, and seldom wanted
+    except ImportError as error:
+        raise ValueError(
+            "the JPEG codec kornia needs kornia; pip install 'realistic-degrader[kornia]', or use codec libjpeg"
+        ) from error
 
     height, width = images.shape[-2:]
     # kornia pads with zeros up to whole 16 x 16 blocks; replicated borders leave no dark rim
