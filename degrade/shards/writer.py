@@ -94,7 +94,7 @@ class PairShardWriter:
         self._tar.close()
         self._file.sync()
         self._file.close()
-        self.store.remove(marker_name(self.index))  # an older marker must not vouch for the new tar
+        self.store.remove(marker_name(self.index))  # an older marker must not stand beside a new tar
         if self._count:
             self.store.publish(self._growing, tar_name(self.index))
             marker = ShardMarker(self._count, self._file.size, self._file.sha256.hexdigest(), self._failures)

@@ -267,7 +267,7 @@ def _refuse_changes(catalog: Catalog, added: int, store: Store, extend: bool) ->
     if changed := catalog.changed():
         raise ValueError(
             f"{len(changed)} images changed since {store} was started, {changed[0]} first; "
-            "put the old ones back, use another --out, or --overwrite"
+            "restore them, use another --out, or --overwrite"
         )
     gone = catalog.gone()
     if (added or gone) and not extend:

@@ -125,9 +125,7 @@ def shard_size_for(max_shard_mb: float, settings: SynthSettings) -> int:
     pixels = settings.crop_size**2 * (1 + 1 / settings.scale**2)
     pairs = int((max_shard_mb * 1e6 - TAR_END_BYTES) / (pixels * 3 * RAW_SHARE + PAIR_OVERHEAD_BYTES))
     if pairs < 1:
-        raise ValueError(
-            f"--max-shard-mb {max_shard_mb} is too small for a pair of {settings.crop_size} px; raise it"
-        )
+        raise ValueError(f"--max-shard-mb {max_shard_mb} is too small for a pair of {settings.crop_size} px; raise it")
     return min(settings.shard_size, pairs)
 
 

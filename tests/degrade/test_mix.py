@@ -46,12 +46,12 @@ def test_exact_bytes_depend_neither_on_the_batch_nor_on_threads(mix, hr):
 def test_exact_bytes_come_from_one_image_on_one_thread(mix, hr, monkeypatch):
     seen = []  # small networks may well give equal sums on two threads, large ones do not
 
-    def spy(images, records):
+    def spy(images, records, degrader):
         seen.append((len(images), torch.get_num_threads()))
         return images[..., ::4, ::4]
 
     before = torch.get_num_threads()
-    monkeypatch.setattr(mix, "degrade", spy)
+    monkeypatch.setattr("degrade.mix.apply_records", spy)
     try:
         torch.set_num_threads(2)
         mix.degrade_exactly(hr, mix.draw(SEEDS))

@@ -517,8 +517,8 @@ def test_an_image_that_becomes_another_between_plan_and_work_is_a_failure_or_tru
         stats = run.run(workers=0, progress=False)
     assert stats["failures"] == 5 * 12
     assert {failure["source"]: failure["reason"] for failure in failures(tmp_path / "out")} == {
-        "longer.bmp": "longer.bmp has become longer since it was listed; start again",
-        "shorter.bmp": "shorter.bmp has become shorter since it was listed; start again",
+        "longer.bmp": "longer.bmp has become longer since it was listed; run the command again",
+        "shorter.bmp": "shorter.bmp has become shorter since it was listed; run the command again",
         "turned.bmp": "is 192x256 now, was 256x192 when planned",
         "vanished.bmp": "cannot be read (No such file or directory)",
         "folder.bmp": "cannot be read (Is a directory)",

@@ -327,7 +327,9 @@ def test_an_upload_that_arrives_short_is_no_upload(tmp_path, temporary, monkeypa
 
 def test_a_full_disk_for_what_grows_is_named_rather_than_the_object_store(tmp_path, temporary, monkeypatch):
     monkeypatch.setattr(store_module, "open", lambda *_: io.BufferedWriter(io.FileIO("/dev/full", "w")), raising=False)
-    with pytest.raises(ShardError, match=rf"^disk full at {temporary} \(TMPDIR\), where local://.*/a grows: free"):
+    with pytest.raises(
+        ShardError, match=rf"^disk full at {temporary} \(TMPDIR\), which holds local://.*/a until it is uploaded: free"
+    ):
         ObjectStore(f"local://{tmp_path}/out").write("a", bytes(100_000))
 
 
@@ -339,7 +341,9 @@ def test_an_address_of_a_file_is_a_folder(tmp_path):
 
 @pytest.mark.parametrize("address", ["nonsense://bucket/x", "abfs://container/x"])  # unknown; its package is missing
 def test_a_scheme_that_cannot_be_opened_is_one_sentence(address):
-    with pytest.raises(ShardError, match=rf"^{address} cannot be opened \(.*\); `pip install s3fs` is for") as told:
+    with pytest.raises(
+        ShardError, match=rf"^{address} cannot be opened \(.*\); s3:// needs `pip install s3fs`"
+    ) as told:
         open_store(address)
     assert "\n" not in str(told.value)
 
@@ -387,7 +391,7 @@ def test_an_object_store_without_access_is_one_sentence(impatient, temporary, mo
         for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
             monkeypatch.setenv(name, os.devnull)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(ShardError, match=r"^no access to s3://bucket/out.* \(.+\): repair that and run") as told:
+    with pytest.raises(ShardError, match=r"^no access to s3://bucket/out.* \(.+\): fix this and run") as told:
         OPERATIONS[operation](open_store("s3://bucket/out"))
     assert "\n" not in str(told.value)
 

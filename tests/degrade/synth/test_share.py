@@ -66,7 +66,7 @@ def synth(photo_folder, tmp_path):
     [
         (("--node-rank", 0), "--node-rank and --num-nodes go together"),
         (("--num-nodes", 2), "--node-rank and --num-nodes go together"),
-        (("--node-rank", 0, "--num-nodes", 2, "--engine", "ray"), "--engine ray deals out the shards itself"),
+        (("--node-rank", 0, "--num-nodes", 2, "--engine", "ray"), "--engine ray divides the shards itself"),
         (("--node-rank", 0, "--num-nodes", 2, "--overwrite"), "--overwrite would remove what other nodes make"),
         (("--node-rank", 2, "--num-nodes", 2), "node rank 2 of 2 nodes"),
         (("--address", "auto"), "give --engine ray too"),
