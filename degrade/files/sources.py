@@ -93,8 +93,8 @@ def iter_sources(path: str | Path) -> Iterator[Source]:
         path: one of
 
             - a folder, for all images in it and its subfolders, by extension; or one image;
-            - a folder of ``.tar`` files, one tar, or a brace pattern of tars such as ``x-{000000..000003}.tar``, for the
-              members called ``hr``, ``gt`` or ``hq``, or, if there are none, for all images not called ``lr`` or
+            - a folder of ``.tar`` files, one tar, or a brace pattern of tars such as ``x-{000000..000003}.tar``, for
+              the members called ``hr``, ``gt`` or ``hq``, or, if there are none, for all images not called ``lr`` or
               ``lq``;
             - a text file with one image per line, as an absolute path, or relative to the folder of the file or to the
               folder above (where BasicSR keeps its ``meta_info``). ``#`` starts a comment; ``gt.png, lq.png`` gives the
@@ -260,7 +260,8 @@ def _entries(file: Path) -> Iterator[str]:
                     match = _LIST_LINE.fullmatch(line)
                     if not match:
                         raise ValueError(
-                            f"line {number} of {file}, {line[:200]!r}, is not the path of an image; write one image path per line"
+                            f"line {number} of {file}, {line[:200]!r}, is not the path of an image; "
+                            "write one image path per line"
                         )
                     yield match[1]
         except UnicodeDecodeError as error:

@@ -29,7 +29,7 @@ _OBJECT_STORES = (
     "az",
     "abfs",
     "r2",
-)  # these have no folders: making one might create a bucket
+)  # no folders: making one might create a bucket
 
 
 class Store(ABC):
@@ -210,9 +210,7 @@ class DiskStore(Store):
             with contextlib.ExitStack() as held:
                 try:
                     held.callback(os.close, locked(path, wait))
-                    held.callback(
-                        path.unlink, missing_ok=True
-                    )  # before the lock is free: `locked` notices that the file is gone
+                    held.callback(path.unlink, missing_ok=True)  # before the lock is free, see `_same_file`
                 except (ImportError, OSError) as error:
                     if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
                         raise
