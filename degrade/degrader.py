@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from degrade.images.tensors import check_batch
 from degrade.networks.block_quantiser import BLOCK_DIM, BlockQuantiser, block_statistics
 from degrade.networks.pretrained import Pretrained
-from degrade.networks.texture import TEXTURE_DIM, high_pass, luma_chroma, texture_statistics
-from degrade.networks.unet import FilmUNet, phase_planes, run_in_tiles
+from degrade.networks.texture import TEXTURE_DIM, high_pass, luma_chroma, phase_planes, texture_statistics
+from degrade.networks.unet import UNET_STRIDE, FilmUNet, run_in_tiles
 from degrade.schedule import Generators, ResidualShiftScheduler
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
@@ -235,7 +235,7 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
                  anchor[..., rows, columns]], dim=1
             )  # fmt: skip
             height, width = grid.shape[-2:]
-            grid = F.pad(grid, (0, -width % 4, 0, -height % 4), mode="replicate")
+            grid = F.pad(grid, (0, -width % UNET_STRIDE, 0, -height % UNET_STRIDE), mode="replicate")
             phase = phase_planes(*grid.shape[-2:], device=grid.device, dtype=grid.dtype)
             grid = torch.cat([grid, phase.expand(len(grid), -1, -1, -1)], dim=1)
             return self.unet(grid, F.silu(embedding))[..., :height, :width]

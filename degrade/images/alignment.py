@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[Any]
 Plane = NDArray[np.float32]
 
 _SIGMAS_PX = (2.5, 1.0)  # coarse first: wide enough to catch shifts of several pixels, then fine
@@ -16,7 +15,7 @@ _FLAT_LUMA = 1 / 255  # standard deviation of the windowed luma below which ther
 _LOST_PX = 0.2  # an estimate with a standard error above this says nothing about sub-pixel alignment
 
 
-def subpixel_shift(a: Image, b: Image) -> tuple[float, float, float]:
+def subpixel_shift(a: NDArray[Any], b: NDArray[Any]) -> tuple[float, float, float]:
     """Measure how far the content of ``b`` lies from the same content in ``a``.
 
     Global Lucas-Kanade translation (Lucas and Kanade, IJCAI 1981) on luma under a Hann window. Gain and offset are
@@ -95,7 +94,7 @@ def _translate(image: Plane, shift: NDArray[np.float64]) -> Plane:
     return np.asarray(moved, np.float32)
 
 
-def _luma(image: Image) -> Plane:
+def _luma(image: NDArray[Any]) -> Plane:
     plane = np.asarray(image, np.float32) * np.float32(1 / 255 if image.dtype == np.uint8 else 1)
     return plane if plane.ndim == 2 else np.asarray(cv2.cvtColor(plane, cv2.COLOR_RGB2GRAY), np.float32)
 

@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Rgb = NDArray[np.uint8]
-
-Image = NDArray[np.uint8]
+Rgb = NDArray[np.uint8]  # one image, (H, W, 3)
+Crops = NDArray[np.uint8]  # images of one size, (N, side, side, 3) RGB
 
 
 def is_flat(crop: Rgb, max_std: float = 2.0, edge_step: int = 8, max_edge_share: float = 1e-3) -> bool:
@@ -76,7 +75,7 @@ def _nearest(at: tuple[int, int], chosen: list[tuple[int, int]]) -> int:
     return min(((at[0] - y) ** 2 + (at[1] - x) ** 2 for y, x in chosen), default=0)
 
 
-def reduce_by(image: Image, factor: int) -> Image:
+def reduce_by(image: Rgb, factor: int) -> Rgb:
     """Area-reduce by an integer; rows and columns left over are cut."""
     height, width = (length // factor * factor for length in image.shape[:2])
     size = (width // factor, height // factor)
@@ -90,25 +89,25 @@ def shrunk_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return size
 
 
-def shrink_to(image: Image, max_side: int) -> Image:
+def shrink_to(image: Rgb, max_side: int) -> Rgb:
     """Area-reduce by 2 until the longer side is at most ``max_side``; 0 = never."""
     while max_side and max(image.shape[:2]) > max_side:
         image = reduce_by(image, 2)
     return image
 
 
-def corner(rng: random.Random, image: Image, side: int, grid: int) -> tuple[int, int]:
+def corner(rng: random.Random, image: Rgb, side: int, grid: int) -> tuple[int, int]:
     """Where a random crop begins, (top, left), on multiples of ``grid``."""
     top, left = (rng.randrange((length - side) // grid + 1) * grid for length in image.shape[:2])
     return top, left
 
 
-def crop(image: Image, top: int, left: int, side: int) -> Image:
+def crop(image: Rgb, top: int, left: int, side: int) -> Rgb:
     """A square part of an image; a view."""
     return image[top : top + side, left : left + side]
 
 
-def centre_crop(image: Image, side: int) -> Image:
+def centre_crop(image: Rgb, side: int) -> Rgb:
     """Cut the central square out of an image, or what a shorter image has of it; a view."""
     top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
     return crop(image, top, left, side)

@@ -8,7 +8,7 @@ import numpy as np
 from degrade.files.sources import list_pairs
 from degrade.images.alignment import subpixel_shift
 from degrade.images.codec import read_image
-from degrade.images.geometry import Image, reduce_by
+from degrade.images.geometry import Rgb, reduce_by
 
 MAX_SHIFT_LR = 0.5  # LR pixels between the two images of a real pair, above which it teaches a shift
 MIN_RESPONSE = 0.2  # of `subpixel_shift`, below which its answer means nothing
@@ -16,7 +16,7 @@ MIN_RESPONSE = 0.2  # of `subpixel_shift`, below which its answer means nothing
 
 def aligned_pairs(
     folders: Sequence[tuple[str, str]], *, scale: int, min_side: int
-) -> tuple[list[tuple[Image, Image]], list[str]]:
+) -> tuple[list[tuple[Rgb, Rgb]], list[str]]:
     """Read the pairs whose size ratio is the scale and whose shift is small; brightness is brought to the HR's.
 
     Args:
@@ -42,7 +42,7 @@ def aligned_pairs(
     return usable, left_out
 
 
-def _check(hr: Image, lr: Image, scale: int, min_side: int) -> None:
+def _check(hr: Rgb, lr: Rgb, scale: int, min_side: int) -> None:
     if (hr.shape[0], hr.shape[1]) != (lr.shape[0] * scale, lr.shape[1] * scale):
         raise ValueError(f"HR {hr.shape[:2]} is not {scale} x LR {lr.shape[:2]}")
     dx, dy, response = subpixel_shift(reduce_by(hr, scale), lr)
@@ -54,7 +54,7 @@ def _check(hr: Image, lr: Image, scale: int, min_side: int) -> None:
         raise ValueError(f"LR is smaller than the crop, {min_side}")
 
 
-def match_brightness(lr: Image, clean: Image) -> Image:
+def match_brightness(lr: Rgb, clean: Rgb) -> Rgb:
     """Undo the exposure difference of a real pair: gain and offset per channel that bring lr to ``clean``.
 
     Measured on images reduced by 8, where neither noise nor sharpness changes the spread.

@@ -2,12 +2,9 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from degrade.images.geometry import Image
-
-Crops = NDArray[np.uint8]  # (N, side, side, 3) RGB
+from degrade.images.geometry import Crops, Rgb
 
 
 def check_batch(images: Tensor, name: str, *, size: str = "H, W") -> None:
@@ -30,12 +27,12 @@ def check_batch(images: Tensor, name: str, *, size: str = "H, W") -> None:
         raise ValueError(f"{name} ranges over {low:.3g}..{high:.3g}; pass floats in [0, 1]")
 
 
-def to_tensor(image: Image) -> Tensor:
+def to_tensor(image: Rgb) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, H, W) float in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
 
 
-def to_image(tensor: Tensor) -> Image:
+def to_image(tensor: Tensor) -> Rgb:
     """(3, H, W) float in [0, 1] -> (H, W, 3) uint8."""
     return (tensor.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 

@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from degrade.ops.compress import RGB_TO_YCBCR
+from degrade.networks.texture import ENERGY_FLOOR
+from degrade.ops.compress import JPEG_BLOCK, RGB_TO_YCBCR
 
-BLOCK = 8
-BLOCK_DIM = 2 * (2 * BLOCK - 1)
-FLOOR = (0.5 / 255) ** 2  # of an energy in [0, 1]: half a grey level, below which nothing is visible
-NONE = 0.01  # coarseness that stands for no compression; libjpeg's quality 99 is 0.02
+BLOCK_DIM = 2 * (2 * JPEG_BLOCK - 1)
+UNCOMPRESSED = 0.01  # coarseness that stands for no compression; libjpeg's quality 99 is 0.02
 # T.81, tables K.1 and K.2
 LUMA_STEPS = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -33,7 +32,7 @@ CHROMA_STEPS = (
     (18, 21, 26, 66, 99, 99, 99, 99),
     (24, 26, 56, 99, 99, 99, 99, 99),
     (47, 66, 99, 99, 99, 99, 99, 99),
-    *((99,) * BLOCK,) * 4,
+    *((99,) * JPEG_BLOCK,) * 4,
 )
 
 
@@ -53,7 +52,7 @@ class BlockQuantiser(nn.Module):
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.zeros_(last.weight)
         with torch.no_grad():
-            last.bias.copy_(torch.tensor([math.log(NONE), 0.0]))  # untrained, it changes nothing
+            last.bias.copy_(torch.tensor([math.log(UNCOMPRESSED), 0.0]))  # untrained, it changes nothing
 
     def strength(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """What a code says about compression.
@@ -62,8 +61,8 @@ class BlockQuantiser(nn.Module):
             code: (B, code_dim).
 
         Returns:
-            log of the coarseness (see `quantise_blocks`; log of `NONE` or less is none), and the share of halved
-            colour before it is clipped to 0..1; (B,) each.
+            log of the coarseness (see `quantise_blocks`; log of `UNCOMPRESSED` or less is none), and the share of
+            halved colour before it is clipped to 0..1; (B,) each.
         """
         log_coarseness, halved = self.read(code[:, :, None, None])[:, :, 0, 0].unbind(1)
         return log_coarseness, halved
@@ -81,8 +80,8 @@ class BlockQuantiser(nn.Module):
         """
         log_coarseness, halved = (number.detach() for number in self.strength(code))
         coarseness = log_coarseness.exp()
-        quantised = quantise_blocks(lr, coarseness.clamp(min=NONE), halved.clamp(0, 1))
-        return torch.where((coarseness > 1.1 * NONE).view(-1, 1, 1, 1), quantised, lr)
+        quantised = quantise_blocks(lr, coarseness.clamp(min=UNCOMPRESSED), halved.clamp(0, 1))
+        return torch.where((coarseness > 1.1 * UNCOMPRESSED).view(-1, 1, 1, 1), quantised, lr)
 
 
 def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
     height, width = lr.shape[-2:]
     with torch.autocast(lr.device.type, enabled=False):  # rounding to multiples needs more than bfloat16's 8 bits
         exact = lr if lr.dtype == torch.float64 else lr.float()
-        padded = F.pad(exact, (0, -width % (2 * BLOCK), 0, -height % (2 * BLOCK)), mode="replicate")
+        padded = F.pad(exact, (0, -width % (2 * JPEG_BLOCK), 0, -height % (2 * JPEG_BLOCK)), mode="replicate")
         to_ycbcr = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64)
         ycbcr = _turn(padded, to_ycbcr)
         luma, chroma = ycbcr[:, :1], ycbcr[:, 1:]
@@ -124,31 +123,33 @@ def block_statistics(luma: Tensor) -> Tensor:
     Returns:
         (B, BLOCK_DIM): for each diagonal of frequencies the mean log energy, then its difference between the grids.
     """
-    height, width = (length // BLOCK * BLOCK for length in luma.shape[-2:])
+    height, width = (length // JPEG_BLOCK * JPEG_BLOCK for length in luma.shape[-2:])
     with torch.autocast(luma.device.type, enabled=False):  # the empty bands of JPEG lie below bfloat16's rounding
         luma = luma.float()
         on = _diagonals(luma[..., :height, :width])
-        off = _diagonals(luma[..., BLOCK // 2 : height - BLOCK // 2, BLOCK // 2 : width - BLOCK // 2])
+        half = JPEG_BLOCK // 2
+        off = _diagonals(luma[..., half : height - half, half : width - half])
         return torch.cat([on, on - off], dim=1)
 
 
 def coarseness_of_quality(quality: float) -> float:
     """Factor on T.81's tables that libjpeg takes for a quality of 1..100 (it rounds the tables afterwards)."""
-    return 50 / quality if quality < 50 else max(NONE, 2 - quality / 50)
+    return 50 / quality if quality < 50 else max(UNCOMPRESSED, 2 - quality / 50)
 
 
 def _blocks(planes: Tensor) -> Tensor:
     """(B, C, h, w) -> (B, C, h / 8, w / 8, 8, 8)."""
     n, channels, height, width = planes.shape
-    return planes.reshape(n, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(3, 4)
+    rows, columns = height // JPEG_BLOCK, width // JPEG_BLOCK
+    return planes.reshape(n, channels, rows, JPEG_BLOCK, columns, JPEG_BLOCK).transpose(3, 4)
 
 
 def _diagonals(luma: Tensor) -> Tensor:
     """Mean log energy of the block cosine transform on each diagonal: (B, 1, h, w) -> (B, 15)."""
     basis = cosine_basis().to(luma)
-    energy = ((basis @ _blocks(luma) @ basis.T) ** 2 + FLOOR).log().mean((1, 2, 3)).flatten(1)
-    diagonal = torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)[None]
-    members = F.one_hot(diagonal.flatten(), 2 * BLOCK - 1).to(luma)
+    energy = ((basis @ _blocks(luma) @ basis.T) ** 2 + ENERGY_FLOOR).log().mean((1, 2, 3)).flatten(1)
+    diagonal = torch.arange(JPEG_BLOCK)[:, None] + torch.arange(JPEG_BLOCK)[None]
+    members = F.one_hot(diagonal.flatten(), 2 * JPEG_BLOCK - 1).to(luma)
     return energy @ (members / members.sum(0))
 
 
@@ -164,8 +165,8 @@ def _quantised(planes: Tensor, steps: tuple[tuple[int, ...], ...], coarseness: T
 
 def cosine_basis() -> Tensor:
     """Orthonormal DCT-II, (8, 8): rows are frequencies."""
-    k, x = torch.arange(BLOCK, dtype=torch.float64), torch.arange(BLOCK, dtype=torch.float64) + 0.5
-    basis = (2 / BLOCK) ** 0.5 * torch.cos(torch.pi / BLOCK * k[:, None] * x[None])
+    k, x = torch.arange(JPEG_BLOCK, dtype=torch.float64), torch.arange(JPEG_BLOCK, dtype=torch.float64) + 0.5
+    basis = (2 / JPEG_BLOCK) ** 0.5 * torch.cos(torch.pi / JPEG_BLOCK * k[:, None] * x[None])
     basis[0] /= 2**0.5
     return basis
 

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from degrade.networks.texture import high_pass
-from degrade.networks.unet import phase_planes
+from degrade.networks.texture import high_pass, phase_planes
 
 
 class PatchDiscriminator(nn.Module):

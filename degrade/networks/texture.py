@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from degrade.ops.compress import JPEG_BLOCK
+
 LAGS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # rows, columns
 TEXTURE_DIM = 3 * 2 * len(LAGS) + 2  # three colour axes, two averages, and the two directions of blocking
-FLOOR = (0.5 / 255) ** 2  # of a squared difference in [0, 1]: half a grey level, below which nothing is visible
-BLOCK = 8
+ENERGY_FLOOR = (0.5 / 255) ** 2  # of a squared difference in [0, 1]: half a grey level, below which nothing is visible
 WINDOW = 4
 
 
@@ -32,7 +33,7 @@ def texture_statistics(image: Tensor) -> Tensor:
     for rows, columns in LAGS:
         squared = _difference(axes, rows, columns) ** 2
         local = F.avg_pool2d(squared, WINDOW)
-        numbers += [(squared.mean((2, 3)) + FLOOR).log(), (local + FLOOR).log().mean((2, 3))]
+        numbers += [(squared.mean((2, 3)) + ENERGY_FLOOR).log(), (local + ENERGY_FLOOR).log().mean((2, 3))]
     luma = axes[:, :1]
     return torch.cat([*numbers, _blocking(luma), _blocking(luma.transpose(2, 3))], dim=1)
 
@@ -53,8 +54,8 @@ def _difference(image: Tensor, rows: int, columns: int) -> Tensor:
 
 def _blocking(luma: Tensor) -> Tensor:
     """How much larger steps across 8-pixel columns borders are than elsewhere: (B, 1, h, w) -> (B, 1), 0 when not."""
-    step = (_difference(luma, 0, 1) ** 2 + FLOOR).log()
-    border = torch.arange(step.shape[-1], device=step.device) % BLOCK == BLOCK - 1
+    step = (_difference(luma, 0, 1) ** 2 + ENERGY_FLOOR).log()
+    border = torch.arange(step.shape[-1], device=step.device) % JPEG_BLOCK == JPEG_BLOCK - 1
     return step[..., border].mean((2, 3)) - step[..., ~border].mean((2, 3))
 
 
@@ -74,3 +75,18 @@ def high_pass(image: Tensor) -> Tensor:
 
 def _binomial(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
     return (a + e) / 16 + (b + d) / 4 + c * (6 / 16)
+
+
+def phase_planes(height: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Where a pixel stands in its 8x8 block, as cos and sin of both axes: (1, 4, height, width) in [-1, 1].
+
+    JPEG blocks start at the corner of the picture, and a convolution cannot know where that is.
+    """
+
+    def waves(length: int) -> Tensor:
+        angle = torch.arange(length, device=device, dtype=torch.float32) * (2 * torch.pi / JPEG_BLOCK)
+        return torch.stack([angle.cos(), angle.sin()]).to(dtype)
+
+    rows = waves(height)[:, :, None].expand(2, height, width)
+    columns = waves(width)[:, None, :].expand(2, height, width)
+    return torch.cat([rows, columns])[None]

@@ -5,14 +5,18 @@ LR pixels and on nothing else. That is what makes tiles with an overlap of `RADI
 large call, and what keeps a degradation from changing with the size of the picture it is painted on.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDE = 8  # grid of the tiles and of the phase planes: the U-Net's own stride is 4, JPEG blocks are 8
-RADIUS = 48  # receptive field to one side in LR pixels, rounded up to STRIDE (a test measures it)
+from degrade.ops.compress import JPEG_BLOCK
+
+UNET_STRIDE = 4  # LR pixels per pixel of the lowest level: the sides of the input are multiples of it
+TILE_GRID = math.lcm(UNET_STRIDE, JPEG_BLOCK)  # tiles start at multiples of it, so that a tile sees what the whole sees
+RADIUS = 48  # receptive field to one side in LR pixels, rounded up to TILE_GRID (a test measures it)
 
 
 class FilmBlock(nn.Module):
@@ -83,21 +87,6 @@ class FilmUNet(nn.Module):
         return self.head(F.silu(self.top_up(x, embedding)))
 
 
-def phase_planes(height: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Where a pixel stands in its 8x8 block, as cos and sin of both axes: (1, 4, height, width) in [-1, 1].
-
-    JPEG blocks start at the corner of the picture, and a convolution cannot know where that is.
-    """
-
-    def waves(length: int) -> Tensor:
-        angle = torch.arange(length, device=device, dtype=torch.float32) * (2 * torch.pi / STRIDE)
-        return torch.stack([angle.cos(), angle.sin()]).to(dtype)
-
-    rows = waves(height)[:, :, None].expand(2, height, width)
-    columns = waves(width)[:, None, :].expand(2, height, width)
-    return torch.cat([rows, columns])[None]
-
-
 def run_in_tiles(network: Callable[[slice, slice], Tensor], height: int, width: int, *, tile: int) -> Tensor:
     """Call ``network`` on tiles that overlap by the receptive field and keep the part of each that nothing outside it
     can reach: the seams are exact, not blended.
@@ -110,7 +99,7 @@ def run_in_tiles(network: Callable[[slice, slice], Tensor], height: int, width: 
     """  # noqa: D205
     if height <= tile + 2 * RADIUS and width <= tile + 2 * RADIUS:
         return network(slice(0, height), slice(0, width))
-    step = max(STRIDE, tile // STRIDE * STRIDE)  # tiles start on the grid of strides and of JPEG blocks
+    step = max(TILE_GRID, tile // TILE_GRID * TILE_GRID)
     rows = []
     for top in range(0, height, step):
         above, below = max(0, top - RADIUS), min(height, top + step + RADIUS)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+JPEG_BLOCK = 8  # px, side of the blocks that JPEG transforms and quantises (ITU-T T.81)
+
 ChromaFormat = Literal["4:4:4", "4:2:2", "4:2:0", "4:1:1"]
 
 _JPEG_SAMPLING: dict[str, int] = {

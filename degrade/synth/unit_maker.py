@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from degrade.errors import ImageError, failure_reason
 from degrade.files.sources import Source
 from degrade.images.codec import encode_image, read_image
-from degrade.images.geometry import crop_positions, is_flat, reduce_by, shrink_to
+from degrade.images.geometry import Rgb, crop_positions, is_flat, reduce_by, shrink_to
 from degrade.images.tensors import to_tensor
 from degrade.shards.layout import sample_key
 from degrade.shards.record import SampleMeta
@@ -24,8 +23,6 @@ from degrade.synth.settings import SynthSettings, crop_seed, pair_seed
 
 FLAT = "nearly flat crop, skipped (--keep-flat keeps it)"
 PSNR_CAP_DB = 100.0
-
-Image = NDArray[np.uint8]
 
 
 class MadePair(NamedTuple):
@@ -94,8 +91,8 @@ class UnitMaker:
         corners = self._corners(planned)
         pairs: list[MadePair] = []
         failures: list[dict[str, object]] = []
-        ready: list[tuple[str, int, int, Image, bytes]] = []
-        crops: dict[int, tuple[Image, bytes] | None] = {}
+        ready: list[tuple[str, int, int, Rgb, bytes]] = []
+        crops: dict[int, tuple[Rgb, bytes] | None] = {}
         for key, (_, crop, variant) in zip(keys, unit.slots, strict=True):
             if crop not in crops:
                 crops[crop] = self._crop(image, corners[crop])
@@ -110,7 +107,7 @@ class UnitMaker:
         return Made(pairs, failures)
 
     def _pairs(
-        self, batch: list[tuple[str, int, int, Image, bytes]], name: str, digest: str, corners: list[tuple[int, int]]
+        self, batch: list[tuple[str, int, int, Rgb, bytes]], name: str, digest: str, corners: list[tuple[int, int]]
     ) -> list[MadePair]:
         settings = self.settings
         seeds = [
@@ -145,7 +142,7 @@ class UnitMaker:
             pairs.append(MadePair(meta, hr_bytes, self._encode(small, settings.lr_ext)))
         return pairs
 
-    def _decode(self, source: Source, planned: PlannedSource) -> tuple[Image, str] | str:
+    def _decode(self, source: Source, planned: PlannedSource) -> tuple[Rgb, str] | str:
         """The image and the hash of its file, or why there is none."""
         try:
             data = source.read()
@@ -165,7 +162,7 @@ class UnitMaker:
         seed = crop_seed(settings, planned.name)
         return crop_positions(planned.height, planned.width, settings.crop_size, count, seed)
 
-    def _crop(self, image: Image, corner: tuple[int, int]) -> tuple[Image, bytes] | None:
+    def _crop(self, image: Rgb, corner: tuple[int, int]) -> tuple[Rgb, bytes] | None:
         """The HR crop as a reader of the shard will see it, and its file; None when it is flat."""
         top, left = corner
         height, width = (self.settings.crop_size or length for length in image.shape[:2])
@@ -178,11 +175,11 @@ class UnitMaker:
         # A lossy HR is degraded as it was stored, so that the pair fits together and can be replayed.
         return (read_image(data) if self.settings.hr_ext == "jpg" else crop), data
 
-    def _encode(self, image: Image, ext: str) -> bytes:
+    def _encode(self, image: Rgb, ext: str) -> bytes:
         return encode_image(image, ext, self.settings.jpg_quality if ext == "jpg" else None)
 
 
-def psnr_db(a: Image, b: Image) -> float:
+def psnr_db(a: Rgb, b: Rgb) -> float:
     """PSNR of two 8-bit images over all channels, dB; at most 100."""
     mse = float(((a.astype(np.float64) - b) ** 2).mean())
     return min(PSNR_CAP_DB, 10 * float(np.log10(255**2 / mse))) if mse else PSNR_CAP_DB
