@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from degrade.images.tensors import check_batch
 from degrade.networks.block_quantiser import BLOCK_DIM, BlockQuantiser, block_statistics
 from degrade.networks.pretrained import Pretrained
-from degrade.networks.texture import TEXTURE_DIM, high_pass, luma_chroma, phase_planes, texture_statistics
+from degrade.networks.texture import (
+    TEXTURE_DIM,
+    TEXTURE_PLANES,
+    luma_chroma,
+    phase_planes,
+    scaled_texture,
+    texture_planes,
+    texture_statistics,
+)
 from degrade.networks.unet import UNET_STRIDE, FilmUNet, run_in_tiles
 from degrade.schedule import Generators, ResidualShiftScheduler
 
@@ -34,7 +42,7 @@ class DegradationEncoder(nn.Module):
         super().__init__()
         first, second, third = widths
         self.features = nn.Sequential(
-            nn.Conv2d(10, first, 3, padding=1),
+            nn.Conv2d(TEXTURE_PLANES, first, 3, padding=1),
             nn.SiLU(),
             nn.Conv2d(first, first, 3, padding=1),
             nn.SiLU(),
@@ -58,13 +66,12 @@ class DegradationEncoder(nn.Module):
         Returns:
             mean and logvar, (B, code_dim) each.
         """
-        phase = phase_planes(*lr.shape[-2:], device=lr.device, dtype=lr.dtype).expand(len(lr), -1, -1, -1)
-        features = self.features(torch.cat([lr, 8 * high_pass(lr), phase], dim=1))
+        features = self.features(texture_planes(lr))
         # The spread over the image is what noise changes; the mean alone would mostly tell the scene. Measured texture
         # and blocks are handed over as they are: logarithms of energies are what a small network is slowest to learn.
         spread = (features.var((2, 3)) + 1e-6).sqrt()
         public = (lr.float() + 1) / 2
-        texture = texture_statistics(public) / 4 + 1.5
+        texture = scaled_texture(texture_statistics(public))
         blocks = block_statistics(luma_chroma(public)[:, :1]) / 4
         measured = torch.cat([texture, blocks], dim=1).to(features.dtype)
         mean, logvar = self.head(torch.cat([features.mean((2, 3)), spread, measured], dim=1)).chunk(2, dim=1)

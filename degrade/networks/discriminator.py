@@ -1,9 +1,8 @@
 """PatchDiscriminator: a critic of texture. D_L judges LR images here; `upsample` uses the same class for D_H."""
 
-import torch
 from torch import Tensor, nn
 
-from degrade.networks.texture import high_pass, phase_planes
+from degrade.networks.texture import TEXTURE_PLANES, texture_planes
 
 
 class PatchDiscriminator(nn.Module):
@@ -21,7 +20,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         wide = 2 * width
         self.features = nn.Sequential(
-            nn.Conv2d(10, width, 3, padding=1),
+            nn.Conv2d(TEXTURE_PLANES, width, 3, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, wide, 3, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -35,8 +34,7 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, image: Tensor, code: Tensor | None = None) -> Tensor:
         """(B, 3, h, w) in [-1, 1], (B, code_dim) -> logits (B, 1, h/2, w/2); above 0 means real."""
-        phase = phase_planes(*image.shape[-2:], device=image.device, dtype=image.dtype).expand(len(image), -1, -1, -1)
-        features = self.features(torch.cat([image, 8 * high_pass(image), phase], dim=1))
+        features = self.features(texture_planes(image))
         logits = self.verdict(features)
         if self.projection is None or code is None:
             return logits

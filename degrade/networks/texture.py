@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from degrade.ops.compress import JPEG_BLOCK
+from degrade.ops.compress import CB_SCALE, CR_SCALE, JPEG_BLOCK, LUMA_WEIGHTS
 
 LAGS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # rows, columns
 TEXTURE_DIM = 3 * 2 * len(LAGS) + 2  # three colour axes, two averages, and the two directions of blocking
 ENERGY_FLOOR = (0.5 / 255) ** 2  # of a squared difference in [0, 1]: half a grey level, below which nothing is visible
 WINDOW = 4
+TEXTURE_PLANES = 3 + 3 + 4  # channels of `texture_planes`
 
 
 def texture_statistics(image: Tensor) -> Tensor:
@@ -38,11 +39,17 @@ def texture_statistics(image: Tensor) -> Tensor:
     return torch.cat([*numbers, _blocking(luma), _blocking(luma.transpose(2, 3))], dim=1)
 
 
+def scaled_texture(statistics: Tensor) -> Tensor:
+    """Scale `texture_statistics`, of any shape, to about -1..1, the form in which networks read them."""
+    return statistics / 4 + 1.5
+
+
 def luma_chroma(image: Tensor) -> Tensor:
     """JPEG's YCbCr with chroma around zero: (B, 3, h, w) -> (B, 3, h, w)."""
     red, green, blue = image.unbind(1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    return torch.stack([luma, (blue - luma) * 0.564, (red - luma) * 0.713], dim=1)
+    red_weight, green_weight, blue_weight = LUMA_WEIGHTS
+    luma = red_weight * red + green_weight * green + blue_weight * blue
+    return torch.stack([luma, (blue - luma) * CB_SCALE, (red - luma) * CR_SCALE], dim=1)
 
 
 def _difference(image: Tensor, rows: int, columns: int) -> Tensor:
@@ -75,6 +82,19 @@ def high_pass(image: Tensor) -> Tensor:
 
 def _binomial(a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
     return (a + e) / 16 + (b + d) / 4 + c * (6 / 16)
+
+
+def texture_planes(image: Tensor) -> Tensor:
+    """Stack an image, its amplified high-pass band and the phase in its JPEG blocks, for networks that judge texture.
+
+    Args:
+        image: (B, 3, h, w), range [-1, 1]; its corner is the corner of a JPEG block.
+
+    Returns:
+        (B, TEXTURE_PLANES, h, w).
+    """
+    phase = phase_planes(*image.shape[-2:], device=image.device, dtype=image.dtype).expand(len(image), -1, -1, -1)
+    return torch.cat([image, 8 * high_pass(image), phase], dim=1)
 
 
 def phase_planes(height: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from degrade.ops.blur import gaussian_kernel, reflect_pad
+from degrade.ops.compress import LUMA_WEIGHTS
 
 Channels = Literal["rgb", "grey", "mixed"]
 
 _PHOTONS_AT_WHITE = 256  # Real-ESRGAN counts 2^ceil(log2(distinct levels)): 256 for a photograph
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def standard_noise(
@@ -99,7 +99,7 @@ def poisson_noise(images: Tensor, strength: Tensor, seeds: Sequence[int], *, gre
     """
     mean = images.clamp(0, 1)
     if grey:
-        mean = (mean * torch.tensor(_LUMA).to(images)[:, None, None]).sum(1, keepdim=True)
+        mean = (mean * torch.tensor(LUMA_WEIGHTS).to(images)[:, None, None]).sum(1, keepdim=True)
     photons = (mean * _PHOTONS_AT_WHITE).clamp(min=1e-3)  # keeps the slope of the root finite at black
     noise = standard_noise(images, seeds, grey=grey)
     skew = (photons / 2).sqrt().clamp(max=1 / 6)
