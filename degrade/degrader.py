@@ -264,26 +264,19 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
             )
         return self.encoder(lr.to(self.dtype) * 2 - 1)[0]
 
-    def sample_codes(self, n: int, *, source: str = "bank", generator: Generators = None) -> Tensor:
-        """Draw codes.
+    def sample_codes(self, n: int, *, generator: Generators = None) -> Tensor:
+        """Draw codes from the bank, jittered, or from the standard normal prior while there is no bank.
 
         Args:
             n: how many.
-            source: "bank" draws from the codes of the training photographs, jittered (the prior while there is no
-                bank); "prior" draws standard normal ones.
             generator: one, or a list of ``n``; None draws fresh entropy.
 
         Returns:
             (n, code_dim).
-
-        Raises:
-            ValueError: unknown ``source``.
         """
-        if source not in ("bank", "prior"):
-            raise ValueError(f"source {source!r} is unknown; use 'bank' or 'prior'")
         generator = fresh_generator() if generator is None else generator
         drawn = randn_tensor((n, self.config.code_dim), generator=generator, device=self.device, dtype=self.dtype)
-        if source == "prior" or not len(self.bank):
+        if not len(self.bank):
             return drawn
         each = generator if isinstance(generator, list) else [generator] * n
         rows = [int(torch.randint(len(self.bank), (), generator=g, device=g.device)) for g in each]

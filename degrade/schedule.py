@@ -73,12 +73,11 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         self.etas = residual_shift_etas(num_train_timesteps, kappa, min_noise_level, sqrt_etas_end, power)
         self.set_timesteps(num_train_timesteps)
 
-    def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
+    def set_timesteps(self, num_inference_steps: int) -> None:
         """Choose the steps of the reverse chain, equally spaced and always starting at T.
 
         Args:
             num_inference_steps: how many network calls, 1..T.
-            device: where ``timesteps`` shall lie.
 
         Raises:
             ValueError: more steps than the chain has, or none.
@@ -89,7 +88,7 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         # From the top down, so that every choice contains T: the only step whose sample needs no x0 to be drawn.
         picked = [total - 1 - int(total / num_inference_steps * i) for i in range(num_inference_steps)]
         self.num_inference_steps = num_inference_steps
-        self.timesteps = torch.tensor(picked, dtype=torch.int64, device=device)
+        self.timesteps = torch.tensor(picked, dtype=torch.int64)
 
     def add_noise(self, x0: Tensor, anchor: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Draw x_t of the forward chain (ResShift): N(x0 + eta (anchor - x0), kappa^2 eta).
@@ -158,13 +157,6 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         """Variance of q(x_{t-1} | x_t, x0), with t-1 the next of ``timesteps`` after ``t``; a 0-d tensor."""
         eta, eta_prev = self.etas[t], self._eta_before(t)
         return self.config.kappa**2 * (eta_prev / eta) * (eta - eta_prev)
-
-    def deterministic_coefficients(self, t: int) -> tuple[float, float, float]:
-        """(k, m, j) of SinSR's closed form of the deterministic step, x_{t-1} = k x0 + m x_t + j anchor."""
-        eta, eta_prev = self.etas[t], self._eta_before(t)
-        m = (eta_prev / eta).sqrt()
-        mixed = (eta_prev * eta).sqrt()
-        return float(1 - eta_prev + mixed - m), float(m), float(eta_prev - mixed)
 
     def _eta(self, t: Tensor, like: Tensor) -> Tensor:
         return self.etas.to(like.device, like.dtype)[t.to(like.device)].view(-1, 1, 1, 1)

@@ -19,12 +19,12 @@ def contact_sheet(
     column_titles: Sequence[str],
     row_titles: Sequence[str] | None = None,
     cell_px: int = 192,
-    zoom: int | None = None,
 ) -> Rgb:
     """Draw a grid of images.
 
-    Within a row, all images show the same part of the scene at the same size: the largest is enlarged ``zoom`` times,
-    a smaller one as many times more as it is smaller, by repeating pixels; nothing is ever interpolated. What does not
+    Within a row, all images show the same part of the scene at the same size: the largest is enlarged by the
+    whole factor that fills its cell, at least 1, a smaller one as many times more as it is smaller. Pixels are
+    repeated; nothing is ever interpolated. What does not
     fit into a cell is cut off around the centre; titles are shortened to their room.
 
     Args:
@@ -32,7 +32,6 @@ def contact_sheet(
         column_titles: one for each column.
         row_titles: one for each row, written above it; None for none.
         cell_px: side of a cell.
-        zoom: of the largest image of a row; None: as large as the cell allows, at least 1.
 
     Returns:
         The sheet, (H, W, 3) uint8 RGB.
@@ -48,7 +47,7 @@ def contact_sheet(
             f"{len(column_titles)} column titles and {len(row_titles or [])} row titles do not fit {columns} columns "
             f"and {len(rows)} rows; pass one title for each"
         )
-    cells = [_cells(row, cell_px, zoom) for row in rows]
+    cells = [_cells(row, cell_px) for row in rows]
     widths = [
         max(max(row[i].shape[1] for row in cells if i < len(row)), min(cell_px, _text_px(column_titles[i])))
         for i in range(columns)
@@ -71,7 +70,7 @@ def contact_sheet(
     return sheet
 
 
-def _cells(row: Sequence[Rgb], cell_px: int, zoom: int | None) -> list[Rgb]:
+def _cells(row: Sequence[Rgb], cell_px: int) -> list[Rgb]:
     """Cut the same central part out of all images of a row, and enlarge each by repeating pixels."""
     if not row:
         return []
@@ -84,7 +83,7 @@ def _cells(row: Sequence[Rgb], cell_px: int, zoom: int | None) -> list[Rgb]:
                 f"an image of {image.shape[1]}x{image.shape[0]} does not fit one of {width}x{height} in its row; "
                 "sizes in a row must differ by whole factors"
             )
-    zoom = zoom or max(1, cell_px // (max(height, width) * largest))
+    zoom = max(1, cell_px // (max(height, width) * largest))
     visible = max(1, cell_px // (zoom * largest))  # in pixels of the smallest: all are cut alike
     top, left = max(0, (height - visible) // 2), max(0, (width - visible) // 2)
     cells = []

@@ -11,20 +11,19 @@ Rgb = NDArray[np.uint8]  # one image, (H, W, 3)
 Crops = NDArray[np.uint8]  # images of one size, (N, side, side, 3) RGB
 
 
-def is_flat(crop: Rgb, max_std: float = 2.0, edge_step: int = 8, max_edge_share: float = 1e-3) -> bool:
-    """Tell whether a crop is nearly one colour, so that it teaches nothing.
+# What a flat crop looks like, in 8-bit levels of luma.
+_FLAT_STD = 2.0  # a standard deviation from here on is content
+_EDGE_STEP = 8  # a difference between neighbours from here on is an edge
+_EDGE_SHARE = 1e-3  # more edge pixels than this share are content even in a nearly flat crop: thin lines on paper
 
-    Args:
-        crop: (H, W, 3) uint8 RGB.
-        max_std: standard deviation of luma, in 8-bit levels, from which a crop counts as having content.
-        edge_step: luma difference between neighbours that makes an edge, in 8-bit levels.
-        max_edge_share: share of edge pixels above which even a nearly flat crop has content (thin lines on paper).
-    """
+
+def is_flat(crop: Rgb) -> bool:
+    """Tell whether a crop, (H, W, 3) uint8, is nearly one colour, so that it teaches nothing."""
     luma = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.int16)
-    if luma.std() >= max_std:
+    if luma.std() >= _FLAT_STD:
         return False
-    edges = int((np.abs(np.diff(luma, axis=0)) >= edge_step).sum() + (np.abs(np.diff(luma, axis=1)) >= edge_step).sum())
-    return edges <= max_edge_share * luma.size
+    edges = int((np.abs(np.diff(luma, axis=0)) >= _EDGE_STEP).sum() + (np.abs(np.diff(luma, axis=1)) >= _EDGE_STEP).sum())
+    return edges <= _EDGE_SHARE * luma.size
 
 
 def crop_positions(

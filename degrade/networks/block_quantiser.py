@@ -16,6 +16,7 @@ from degrade.ops.compress import JPEG_BLOCK, RGB_TO_YCBCR
 
 BLOCK_DIM = 2 * (2 * JPEG_BLOCK - 1)
 UNCOMPRESSED = 0.01  # coarseness that stands for no compression; libjpeg's quality 99 is 0.02
+HIDDEN = 64  # width of the layer that reads a code
 # T.81, tables K.1 and K.2
 LUMA_STEPS = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -41,13 +42,12 @@ class BlockQuantiser(nn.Module):
 
     Args:
         code_dim: numbers in a code.
-        hidden: width of the layer that reads it.
     """
 
-    def __init__(self, code_dim: int, hidden: int = 64) -> None:
+    def __init__(self, code_dim: int) -> None:
         super().__init__()
         # 1x1 convolutions rather than Linear: bit for bit the same for one sample and for a batch.
-        self.read = nn.Sequential(nn.Conv2d(code_dim, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, 2, 1))
+        self.read = nn.Sequential(nn.Conv2d(code_dim, HIDDEN, 1), nn.SiLU(), nn.Conv2d(HIDDEN, 2, 1))
         last = self.read[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.zeros_(last.weight)

@@ -29,7 +29,7 @@ _CHROMA_STEP: dict[str, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4
 # JFIF: full-range ITU-R BT.601; rows are Y, Cb, Cr (without their offset of 1/2).
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 RGB_TO_YCBCR = (LUMA_WEIGHTS, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
-# The same chroma, to three digits, from luma: Cb = 0.564 (B - Y) and Cr = 0.713 (R - Y). Networks were trained on these.
+# Chroma from luma, to three digits: Cb = 0.564 (B - Y), Cr = 0.713 (R - Y). Networks have been trained with these.
 CB_SCALE, CR_SCALE = 0.564, 0.713
 
 

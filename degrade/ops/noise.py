@@ -5,7 +5,6 @@ differentiable in the image and the strength, the same noise on every device and
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,6 @@ from torch import Tensor
 
 from degrade.ops.blur import gaussian_kernel, reflect_pad
 from degrade.ops.compress import LUMA_WEIGHTS
-
-Channels = Literal["rgb", "grey", "mixed"]
 
 _PHOTONS_AT_WHITE = 256  # Real-ESRGAN counts 2^ceil(log2(distinct levels)): 256 for a photograph
 

@@ -37,11 +37,6 @@ def test_large_images_show_the_same_centre_in_every_column(cell_px: int) -> None
     assert holds(sheet, LR[top : top + visible, top : top + visible].repeat(4, axis=0).repeat(4, axis=1))
 
 
-def test_zoom_enlarges_the_centre() -> None:
-    sheet = contact_sheet([[HR, LR]], column_titles=["HR", "LR"], cell_px=128, zoom=4)
-    assert holds(sheet, HR[48:80, 48:80].repeat(4, axis=0).repeat(4, axis=1))
-
-
 def test_titles_are_drawn_and_do_not_touch_the_images() -> None:
     blank = np.full((64, 64, 3), PAPER, np.uint8)
     without = contact_sheet([[blank]], column_titles=[""])
