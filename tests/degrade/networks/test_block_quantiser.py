@@ -79,7 +79,9 @@ def test_every_image_is_quantised_by_its_own_code_at_any_size(photo) -> None:
     with torch.no_grad():  # log coarseness 0 for code 1, none for code 0
         quantiser.read[0].weight.fill_(1.0)
         quantiser.read[0].bias.zero_()
-        quantiser.read[2].weight[0].fill_(-math.log(UNCOMPRESSED) / HIDDEN / torch.nn.functional.silu(torch.tensor(1.0)))
+        quantiser.read[2].weight[0].fill_(
+            -math.log(UNCOMPRESSED) / HIDDEN / torch.nn.functional.silu(torch.tensor(1.0))
+        )
     odd = photo[..., :45, :70]
     made = quantiser(odd, torch.tensor([[0.0], [1.0]]))
     assert torch.equal(made[0], odd[0]) and made.shape == odd.shape
