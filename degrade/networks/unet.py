@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from degrade.ops.compress import JPEG_BLOCK
 
 UNET_STRIDE = 4  # LR pixels per pixel of the bottom level; the sides of the input must be multiples of it
-TILE_GRID = math.lcm(
-    UNET_STRIDE, JPEG_BLOCK
-)  # LR pixels; on this grid, tiles and the whole image share strides and blocks
+TILE_GRID = math.lcm(UNET_STRIDE, JPEG_BLOCK)  # LR pixels; tiles that start on this grid stride as the whole image does
 RADIUS = 48  # LR pixels from the centre to the edge of the receptive field, rounded up to TILE_GRID; a test measures it
 
 

@@ -122,7 +122,7 @@ def test_config_round_trip_keeps_the_schedule(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "sentence"),
     [
         (lambda: ResidualShiftScheduler(**T4).set_timesteps(5), r"steps 5 is outside 1\.\.4"),
         (lambda: ResidualShiftScheduler(kappa=0), "kappa 0 must be positive"),
@@ -135,6 +135,6 @@ def test_config_round_trip_keeps_the_schedule(tmp_path) -> None:
         ),
     ],
 )
-def test_bad_arguments_are_told_in_a_sentence(call, told) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_bad_arguments_raise_one_sentence(call, sentence) -> None:
+    with pytest.raises(ValueError, match=sentence):
         call()

@@ -11,7 +11,7 @@ PAPER = 250
 
 
 def holds(sheet: np.ndarray, picture: np.ndarray) -> bool:
-    """Whether the picture stands somewhere in the sheet, pixel by pixel."""
+    """Search the sheet for the picture, pixel by pixel."""
     score = cv2.matchTemplate(sheet, picture, cv2.TM_SQDIFF)
     _, _, (left, top), _ = cv2.minMaxLoc(score)
     return np.array_equal(sheet[top : top + picture.shape[0], left : left + picture.shape[1]], picture)
