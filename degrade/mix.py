@@ -147,7 +147,7 @@ class DegradationMix(nn.Module):
 
 
 class _RecipeRecord(StrictModel):
-    """What `DegradationMix.draw` writes of a degradation by a recipe."""
+    """Hold a degradation by a recipe, as `DegradationMix.draw` records it."""
 
     kind: Literal["recipe"]
     recipe: str
@@ -155,7 +155,7 @@ class _RecipeRecord(StrictModel):
 
 
 class _LearnedRecord(StrictModel):
-    """What `DegradationMix.draw` writes of a learned degradation."""
+    """Hold a learned degradation, as `DegradationMix.draw` records it."""
 
     kind: Literal["learned"]
     code: list[Number]
@@ -168,10 +168,10 @@ def check_record(record: Record, source: str) -> None:
 
     Args:
         record: plain types, as `DegradationMix.draw` returns them.
-        source: where the record stands, for the error message.
+        source: where the record comes from, for the error message.
 
     Raises:
-        ValueError: it is not such a record; one sentence says where.
+        ValueError: the record is not valid; the message says where.
     """
     validated(_LearnedRecord if record.get("kind") == "learned" else _RecipeRecord, record, source=source)
 
