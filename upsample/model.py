@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from degrade.images.tensors import check_batch
 from degrade.networks.pretrained import Pretrained
-from degrade.networks.unet import FilmUNet
+from degrade.networks.unet import UNET_STRIDE, FilmUNet
 from degrade.schedule import Generators, ResidualShiftScheduler, Sampling
 from upsample.bicubic import enlarge
 from upsample.first_stage import build_first_stage
@@ -92,7 +92,7 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
         if unet2d is None:
             self.time_embedding = nn.Embedding(num_train_timesteps, embedding_dim)
             self.unet: nn.Module = FilmUNet(channels + 3, channels, widths, blocks, embedding_dim)
-            self.stride = 4
+            self.stride = UNET_STRIDE
         else:
             network = UNet2DModel(in_channels=channels + 3, out_channels=channels, **unet2d)
             for parameter in network.conv_out.parameters():

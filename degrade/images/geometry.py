@@ -107,6 +107,6 @@ def crop(image: Rgb, top: int, left: int, side: int) -> Rgb:
 
 
 def centre_crop(image: Rgb, side: int) -> Rgb:
-    """Cut the central square out of an image, or what a shorter image has of it; a view."""
+    """Cut the central square out of an image, clipped where a side is shorter; the result is a view."""
     top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
     return crop(image, top, left, side)
