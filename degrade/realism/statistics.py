@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degrade.images.geometry import Rgb
-from degrade.images.tensors import Crops
+from degrade.images.geometry import Crops, Rgb
 from degrade.networks.block_quantiser import LUMA_STEPS, coarseness_of_quality, cosine_basis
-from degrade.ops.compress import JPEG_BLOCK
+from degrade.ops.compress import CB_SCALE, CR_SCALE, JPEG_BLOCK, LUMA_WEIGHTS
 from degrade.realism.distances import Array
 
 LAGS = {"x": (0, 1), "y": (1, 0), "down": (1, 1), "up": (1, -1)}  # shift in rows and columns
@@ -88,8 +87,9 @@ def table_of(images: Crops) -> dict[str, Array]:
 def luma_chroma(image: Rgb) -> tuple[Array, Array, Array]:
     """Convert RGB to JPEG's Y, Cb and Cr in grey levels, with chroma around zero: (h, w, 3) uint8 -> three (h, w)."""
     red, green, blue = np.moveaxis(image.astype(np.float64), 2, 0)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    return luma, (blue - luma) * 0.564, (red - luma) * 0.713
+    red_weight, green_weight, blue_weight = LUMA_WEIGHTS
+    luma = red_weight * red + green_weight * green + blue_weight * blue
+    return luma, (blue - luma) * CB_SCALE, (red - luma) * CR_SCALE
 
 
 def haar_noise_sigma(plane: Array) -> float:
