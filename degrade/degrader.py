@@ -5,11 +5,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from degrade.diffusers_bases import ConfigMixin, ModelMixin, randn_tensor, register_to_config
 from degrade.images.tensors import check_batch
 from degrade.networks.block_quantiser import BLOCK_DIM, BlockQuantiser, block_statistics
 from degrade.networks.pretrained import Pretrained
@@ -275,7 +273,7 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
         if source not in ("bank", "prior"):
             raise ValueError(f"source {source!r} is unknown; use 'bank' or 'prior'")
         generator = fresh_generator() if generator is None else generator
-        drawn = randn_tensor((n, self.config.code_dim), generator=generator, device=self.device, dtype=self.dtype)
+        drawn = randn_tensor((n, self.config.code_dim), generator=generator, device=self.bank.device, dtype=self.dtype)
         if source == "prior" or not len(self.bank):
             return drawn
         each = generator if isinstance(generator, list) else [generator] * n
@@ -287,7 +285,7 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
         if codes.ndim != 2 or codes.shape[1] != self.config.code_dim or not len(codes):
             raise ValueError(f"codes {tuple(codes.shape)} are no bank; pass (N, {self.config.code_dim}) with N > 0")
         self.register_to_config(bank_size=len(codes))
-        self.bank = nn.Buffer(codes.detach().to(self.device, self.dtype).clone())
+        self.bank = nn.Buffer(codes.detach().to(self.bank).clone())
 
     def _checked(self, hr: Tensor, pad: bool) -> Tensor:
         scale = self.config.scale
