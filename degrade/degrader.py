@@ -5,11 +5,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from degrade.diffusers_bases import ConfigMixin, ModelMixin, randn_tensor, register_to_config
 from degrade.images.tensors import check_batch
 from degrade.networks.block_quantiser import BLOCK_DIM, BlockQuantiser, block_statistics
 from degrade.networks.pretrained import Pretrained
@@ -275,7 +273,7 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
             (n, code_dim).
         """
         generator = fresh_generator() if generator is None else generator
-        drawn = randn_tensor((n, self.config.code_dim), generator=generator, device=self.device, dtype=self.dtype)
+        drawn = randn_tensor((n, self.config.code_dim), generator=generator, device=self.bank.device, dtype=self.dtype)
         if not len(self.bank):
             return drawn
         each = generator if isinstance(generator, list) else [generator] * n
@@ -296,7 +294,7 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
                 f"codes {tuple(codes.shape)} cannot be a bank; pass (N, {self.config.code_dim}) with N > 0"
             )
         self.register_to_config(bank_size=len(codes))
-        self.bank = nn.Buffer(codes.detach().to(self.device, self.dtype).clone())
+        self.bank = nn.Buffer(codes.detach().to(self.bank).clone())
 
     def _choose_code(self, code: Tensor | None, reference: Tensor | None, n: int, generator: Generators) -> Tensor:
         """Return the given code, that of the reference, or drawn codes, (n or 1, code_dim), after checking it."""

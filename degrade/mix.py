@@ -9,13 +9,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from degrade.degrader import MIN_REFERENCE_SIDE, RealisticDegrader
 from degrade.errors import ImageError, failure_reason
 from degrade.files.sources import list_sources
 from degrade.images.codec import read_image
@@ -25,6 +24,9 @@ from degrade.recipes.file import validated
 from degrade.recipes.ranges import Number, Seed
 from degrade.recipes.recipe import DrawnRecipe, Recipe
 from degrade.recipes.steps import StrictModel
+
+if TYPE_CHECKING:  # a mix of recipes only needs no diffusers
+    from degrade.degrader import RealisticDegrader
 
 Record = dict[str, Any]
 
@@ -53,7 +55,7 @@ class DegradationMix(nn.Module):
 
     def __init__(
         self,
-        degrader: RealisticDegrader | None,
+        degrader: "RealisticDegrader | None",
         recipe: Recipe | None,
         *,
         mix: float = 0.5,
@@ -196,12 +198,14 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def reference_codes(degrader: RealisticDegrader, folder: str | Path) -> list[list[float]]:
+def reference_codes(degrader: "RealisticDegrader", folder: str | Path) -> list[list[float]]:
     """Encode every photograph in a folder, in the order of their names.
 
     Raises:
         ValueError: an image cannot be read, or is smaller than 16 px.
     """
+    from degrade.degrader import MIN_REFERENCE_SIDE
+
     codes = []
     for source in list_sources(folder):
         try:

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+
+from degrade.diffusers_bases import BaseOutput, ConfigMixin, SchedulerMixin, randn_tensor, register_to_config
 
 Sampling = Literal["posterior", "deterministic"]
 Generators = torch.Generator | list[torch.Generator] | None  # one for the batch, or one for each sample
@@ -178,5 +176,5 @@ def residual_shift_etas(
     if num_train_timesteps == 1:
         return torch.tensor([sqrt_etas_end**2], dtype=torch.float64)
     first = min(min_noise_level / kappa, min_noise_level, 0.001**0.5)
-    position = torch.arange(num_train_timesteps, dtype=torch.float64) / (num_train_timesteps - 1)
+    position = torch.arange(num_train_timesteps, dtype=torch.float64, device="cpu") / (num_train_timesteps - 1)
     return (first * (sqrt_etas_end / first) ** (position**power)) ** 2

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
 
+from degrade.diffusers_bases import ModelMixin, no_init_weights
 from degrade.errors import shown
 from degrade.networks.weight_files import check_finite, check_weights, read_config, read_header
 
@@ -78,7 +78,7 @@ class Pretrained(ModelMixin):
         except ValueError as err:
             raise ValueError(f"no {cls.kind} {called}: {err}; {cls._choices()}") from err
         try:
-            with torch.device("meta"), warnings.catch_warnings():
+            with torch.device("meta"), no_init_weights(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 network = cls(**{key: value for key, value in config.items() if key in known})
         except Exception as err:  # given wrong types, the constructors of three libraries raise anything
