@@ -1,6 +1,6 @@
-"""Learn how real images get bad, and hand it out as training data.
+"""Learn how real images are degraded, and make training data with it.
 
-The public names are loaded on first use, so that `import degrade` stays free of torch and diffusers: the processes that
+The public names are loaded on first use, so that `import degrade` does not import torch or diffusers. So processes that
 only decode and encode images, and every `--help`, start in a fraction of a second.
 """
 

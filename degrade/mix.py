@@ -1,7 +1,7 @@
-"""DegradationMix: the learned degrader and a classical recipe behind one call, for `synth` and for training online.
+"""Define DegradationMix, which degrades images with the learned degrader or a classical recipe.
 
-A degradation is drawn first, as a plain record that says everything, and then applied. So the same seed gives the same
-LR in a training loop and in a shard, one sample or many at a time, and a record from a shard makes its LR again.
+A degradation is first drawn, as a record that describes it completely, and then applied. So the same seed gives the
+same LR in a training loop and in a shard, for one sample or for a batch, and a record from a shard reproduces its LR.
 """
 
 import hashlib
@@ -9,13 +9,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from degrade.degrader import MIN_REFERENCE_SIDE, RealisticDegrader
 from degrade.errors import ImageError, failure_reason
 from degrade.files.sources import list_sources
 from degrade.images.codec import read_image
@@ -26,24 +25,27 @@ from degrade.recipes.ranges import Number, Seed
 from degrade.recipes.recipe import DrawnRecipe, Recipe
 from degrade.recipes.steps import StrictModel
 
+if TYPE_CHECKING:  # a mix of recipes only needs no diffusers
+    from degrade.degrader import RealisticDegrader
+
 Record = dict[str, Any]
 
-MAX_REFERENCE_SIDE = 1024
+MAX_REFERENCE_SIDE = 1024  # px; larger reference photographs are cropped to this before they are encoded
 
 
 class DegradationMix(nn.Module):
-    """Draws each sample's degradation from the learned degrader or from a recipe.
+    """Draw the degradation of each sample from the learned degrader or from a recipe, and apply it.
 
     Args:
-        degrader: the learned one, or None.
-        recipe: the classical one, or None.
-        mix: probability of the recipe, 0..1, when both are given.
-        scale: HR side / LR side; must be the degrader's.
+        degrader: the learned degrader, or None.
+        recipe: the classical recipe, or None.
+        mix: probability of the recipe, 0..1, if both are given.
+        scale: HR side / LR side; the degrader must have the same.
         steps: network calls of the learned degrader.
-        codes: (N, code_dim) looks to draw from in place of the degrader's bank, for example of reference photographs.
+        codes: (N, code_dim) codes to draw from instead of the degrader's bank, such as those of reference photographs.
 
     Raises:
-        ValueError: neither is given, or numbers do not fit together.
+        ValueError: neither a degrader nor a recipe is given, or ``mix``, ``scale`` or ``steps`` is out of range.
 
     Example:
         >>> mix = DegradationMix(None, Recipe.preset("bicubic"), scale=4)
@@ -53,7 +55,7 @@ class DegradationMix(nn.Module):
 
     def __init__(
         self,
-        degrader: RealisticDegrader | None,
+        degrader: "RealisticDegrader | None",
         recipe: Recipe | None,
         *,
         mix: float = 0.5,
@@ -65,7 +67,7 @@ class DegradationMix(nn.Module):
         if degrader is None and recipe is None:
             raise ValueError("neither a degrader nor a recipe was given; give at least one")
         if not 0 <= mix <= 1:
-            raise ValueError(f"mix {mix} is no probability; use 0 (learned only) to 1 (recipe only)")
+            raise ValueError(f"mix {mix} is not a probability; use 0 (learned only) to 1 (recipe only)")
         if degrader is not None and degrader.config.scale != scale:
             raise ValueError(
                 f"the degrader is for scale {degrader.config.scale}, not {scale}; use that scale or a recipe"
@@ -76,7 +78,7 @@ class DegradationMix(nn.Module):
         self.recipe_share = 0.0 if recipe is None else 1.0 if degrader is None else mix
 
     def draw(self, seeds: Sequence[int]) -> list[Record]:
-        """Draw one degradation per seed, as records of plain json types that `degrade` understands."""
+        """Draw one degradation per seed, as records of plain JSON types that `degrade` can apply."""
         return [self._draw(seed) for seed in seeds]
 
     def _draw(self, seed: int) -> Record:
@@ -104,7 +106,10 @@ class DegradationMix(nn.Module):
         return apply_records_exactly(hr, records, self.degrader)
 
     def forward(self, hr: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
-        """Draw and apply in one go: (B, 3, H, W) in [0, 1] -> (B, 3, H/scale, W/scale); fresh entropy without seeds."""
+        """Draw degradations and apply them: (B, 3, H, W) in [0, 1] -> (B, 3, H/scale, W/scale).
+
+        Without seeds, the degradations are drawn from fresh entropy.
+        """
         return self.degrade(hr, self.draw([secrets.randbits(62) for _ in hr] if seeds is None else seeds))
 
 
@@ -159,7 +164,7 @@ def _apply_learned(hr: Tensor, records: list[Record], steps: int, degrader: Real
 
 
 class _RecipeRecord(StrictModel):
-    """What `DegradationMix.draw` writes of a degradation by a recipe."""
+    """Hold a degradation by a recipe, as `DegradationMix.draw` records it."""
 
     kind: Literal["recipe"]
     recipe: str
@@ -167,7 +172,7 @@ class _RecipeRecord(StrictModel):
 
 
 class _LearnedRecord(StrictModel):
-    """What `DegradationMix.draw` writes of a learned degradation."""
+    """Hold a learned degradation, as `DegradationMix.draw` records it."""
 
     kind: Literal["learned"]
     code: list[Number]
@@ -180,17 +185,17 @@ def check_record(record: Record, source: str) -> None:
 
     Args:
         record: plain types, as `DegradationMix.draw` returns them.
-        source: where the record stands, for the error message.
+        source: where the record comes from, for the error message.
 
     Raises:
-        ValueError: it is not such a record; one sentence says where.
+        ValueError: the record is not valid; the message says where.
     """
     validated(_LearnedRecord if record.get("kind") == "learned" else _RecipeRecord, record, source=source)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside, torch computes on one thread."""
+    """Make torch compute on one thread inside the ``with`` block."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -200,7 +205,7 @@ def one_thread() -> Iterator[None]:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """sha256 of a module's weights, by name and bytes: the same for a folder, a shipped name and a hub id."""
+    """Hash the names and bytes of a module's weights (sha256), so that equal weights from any source compare equal."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
@@ -208,12 +213,14 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def reference_codes(degrader: RealisticDegrader, folder: str | Path) -> list[list[float]]:
-    """The code of every photograph in a folder, in the order of their names; unreadable ones are an error.
+def reference_codes(degrader: "RealisticDegrader", folder: str | Path) -> list[list[float]]:
+    """Encode every photograph in a folder, in the order of their names.
 
     Raises:
-        ValueError: an image cannot be read or is smaller than 16 px.
+        ValueError: an image cannot be read, or is smaller than 16 px.
     """
+    from degrade.degrader import MIN_REFERENCE_SIDE
+
     codes = []
     for source in list_sources(folder):
         try:
@@ -225,7 +232,7 @@ def reference_codes(degrader: RealisticDegrader, folder: str | Path) -> list[lis
                 )
         except (ImageError, OSError) as err:
             raise ValueError(f"reference {source.name}: {failure_reason(err)}") from err
-        # on one thread: a code that differs in its last bit with the number of cores would make another data set
+        # On one thread, because a code that differs in its last bit between machines would make another data set.
         with torch.inference_mode(), one_thread():
             codes.append(degrader.encode(to_tensor(image[:MAX_REFERENCE_SIDE, :MAX_REFERENCE_SIDE]))[0].tolist())
     return codes

@@ -1,11 +1,12 @@
-"""ResidualShiftScheduler: the chain that walks from a start image to an end image by shifting their residual.
+"""Define ResidualShiftScheduler, a diffusion chain that shifts the residual between two images.
 
-One class serves the teacher, the one-step student and the degrader; only what stands at the two ends differs.
+One class serves the teacher, the one-step student and the degrader; only the two ends of the chain differ. Numbers in
+parentheses are equations of docs/method.md.
 
     code name      paper (ResShift, arXiv 2307.12348; SinSR, arXiv 2311.14760)
     x0             x_0, where the reverse chain ends: HR latents for the upsampler, the real LR for the degrader
     anchor         y_0, where the reverse chain starts: the LR for the upsampler, clean downsampling for the degrader
-    eta[t]         eta_{t+1}: the code counts steps 0..T-1, the paper 1..T
+    eta[t]         eta_{t+1}; the code counts steps 0..T-1, the paper 1..T
     kappa          kappa, the noise strength
 """
 
@@ -13,11 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+
+from degrade.diffusers_bases import BaseOutput, ConfigMixin, SchedulerMixin, randn_tensor, register_to_config
 
 Sampling = Literal["posterior", "deterministic"]
 Generators = torch.Generator | list[torch.Generator] | None  # one for the batch, or one for each sample
@@ -25,11 +24,11 @@ Generators = torch.Generator | list[torch.Generator] | None  # one for the batch
 
 @dataclass
 class ResidualShiftSchedulerOutput(BaseOutput):
-    """What one reverse step returns.
+    """Hold the result of one reverse step.
 
     Attributes:
-        prev_sample: x_{t-1}, the shape of the sample.
-        pred_original_sample: the x0 that the step used, the shape of the sample.
+        prev_sample: x_{t-1}, with the shape of the sample.
+        pred_original_sample: the x0 that the step used, with the shape of the sample.
     """
 
     prev_sample: Tensor
@@ -37,17 +36,20 @@ class ResidualShiftSchedulerOutput(BaseOutput):
 
 
 class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
-    """Forward marginals, reverse steps and input scaling of residual shifting.
+    """Compute the forward marginals, reverse steps and input scaling of residual shifting.
 
     Args:
         num_train_timesteps: T, the length of the chain.
         kappa: noise strength; x_T has standard deviation ``kappa * sqrt_etas_end`` around the anchor.
-        min_noise_level: noise level ``kappa * sqrt(eta_1)`` that the first step must not exceed.
-        sqrt_etas_end: the last **square root** of eta (0.99 makes eta_T = 0.9801).
-        power: bends the geometric spacing; below 1 more steps lie at high noise.
-        latent: True scales inputs for unit-variance latents, False for pixels in [-1, 1].
-        clip_sample: clamp the predicted x0 to [-1, 1]; for pixel chains only, never for latents.
-        sampling: "posterior" draws noise at every step but the last, "deterministic" keeps the noise of x_T.
+        min_noise_level: upper limit for the noise level of the first step, ``kappa * sqrt(eta_1)``.
+        sqrt_etas_end: the last **square root** of eta; 0.99 gives eta_T = 0.9801.
+        power: exponent that bends the geometric spacing; below 1, more steps lie at high noise.
+        latent: True scales inputs for latents with unit variance, False for pixels in [-1, 1].
+        clip_sample: clamp the predicted x0 to [-1, 1]; only for chains in pixels, never for latents.
+        sampling: "posterior" draws noise at every step except the last; "deterministic" keeps the noise in x_T.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
 
     order = 1
@@ -65,7 +67,7 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         sampling: Sampling = "posterior",
     ) -> None:
         if num_train_timesteps < 1:
-            raise ValueError(f"num_train_timesteps {num_train_timesteps} is not a chain; use 1 or more")
+            raise ValueError(f"num_train_timesteps {num_train_timesteps} is too small; use 1 or more")
         if kappa <= 0:
             raise ValueError(f"kappa {kappa} must be positive; 1.0 suits pixels, 2.0 latents")
         if sampling not in ("posterior", "deterministic"):
@@ -73,35 +75,34 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         self.etas = residual_shift_etas(num_train_timesteps, kappa, min_noise_level, sqrt_etas_end, power)
         self.set_timesteps(num_train_timesteps)
 
-    def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
+    def set_timesteps(self, num_inference_steps: int) -> None:
         """Choose the steps of the reverse chain, equally spaced and always starting at T.
 
         Args:
-            num_inference_steps: how many network calls, 1..T.
-            device: where ``timesteps`` shall lie.
+            num_inference_steps: number of network calls, 1..T.
 
         Raises:
-            ValueError: more steps than the chain has, or none.
+            ValueError: the number is outside 1..T.
         """
         total = self.config.num_train_timesteps
         if not 1 <= num_inference_steps <= total:
             raise ValueError(f"steps {num_inference_steps} is outside 1..{total}, the length of the trained chain")
-        # From the top down, so that every choice contains T: the only step whose sample needs no x0 to be drawn.
+        # From the top down, so that every choice contains T, the only step whose x_t can be drawn without x0.
         picked = [total - 1 - int(total / num_inference_steps * i) for i in range(num_inference_steps)]
         self.num_inference_steps = num_inference_steps
-        self.timesteps = torch.tensor(picked, dtype=torch.int64, device=device)
+        self.timesteps = torch.tensor(picked, dtype=torch.int64)
 
     def add_noise(self, x0: Tensor, anchor: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Draw x_t of the forward chain (ResShift): N(x0 + eta (anchor - x0), kappa^2 eta).
+        """Compute x_t of the forward chain from noise (1.1).
 
         Args:
             x0: (B, C, H, W), range [-1, 1] or latents.
-            anchor: end of the chain, the shape of ``x0``.
-            noise: standard normal, the shape of ``x0``.
-            t: (B,) int64, 0..T-1.
+            anchor: the start of the reverse chain, with the shape of ``x0``.
+            noise: standard normal noise, with the shape of ``x0``.
+            t: step of each sample, (B,) int64, 0..T-1.
 
         Returns:
-            x_t: mean ``x0 + eta (anchor - x0)``, standard deviation ``kappa sqrt(eta)``.
+            x_t, with mean ``x0 + eta (anchor - x0)`` and standard deviation ``kappa sqrt(eta)``.
 
         Raises:
             ValueError: ``x0`` and ``anchor`` differ in shape.
@@ -112,11 +113,11 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         return x0 + eta * (anchor - x0) + self.config.kappa * eta.sqrt() * noise
 
     def prior_sample(self, anchor: Tensor, noise: Tensor) -> Tensor:
-        """Draw x_T, where the reverse chain starts: the anchor itself plus noise (its mean is not mixed with x0)."""
+        """Compute x_T from noise (1.3): the mean of x_T is the anchor itself, without any x0."""
         return anchor + self.config.kappa * float(self.etas[-1]) ** 0.5 * noise
 
     def scale_model_input(self, xt: Tensor, t: Tensor) -> Tensor:
-        """Divide x_t by its spread: sqrt(kappa^2 eta + 1) for latents, 3 kappa sqrt(eta) + 1 for pixels."""
+        """Divide x_t by its spread (1.5): sqrt(kappa^2 eta + 1) for latents, 3 kappa sqrt(eta) + 1 for pixels."""
         spread = self.config.kappa * self._eta(t, xt).sqrt()
         return xt / ((spread**2 + 1).sqrt() if self.config.latent else 3 * spread + 1)
 
@@ -128,24 +129,24 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         anchor: Tensor,
         generator: Generators = None,
     ) -> ResidualShiftSchedulerOutput:
-        """Go from x_t to the next of ``timesteps``: ResShift's posterior with noise, SinSR's step without.
+        """Step from x_t to the next of ``timesteps``, by ResShift's posterior (1.4) or deterministically (2.1, SinSR).
 
         Args:
             model_output: the predicted x0, (B, C, H, W).
             timestep: t, one of ``timesteps``.
-            sample: x_t.
-            anchor: the end of the chain that x_T was drawn around.
-            generator: source of the posterior noise, one or one per sample; unused when deterministic.
+            sample: x_t, (B, C, H, W).
+            anchor: the mean of x_T, (B, C, H, W).
+            generator: source of the noise of "posterior", one for the batch or one for each sample.
 
         Returns:
-            x of the next step (x0 itself after the last) and the x0 that was used.
+            The state at the next step, which is x0 after the last step, and the x0 that was used.
         """
         x0 = model_output.clamp(-1, 1) if self.config.clip_sample else model_output
         eta, eta_prev = self.etas[int(timestep)], self._eta_before(int(timestep))
         if eta_prev == 0:
             return ResidualShiftSchedulerOutput(prev_sample=x0, pred_original_sample=x0)
         if self.config.sampling == "deterministic":
-            # The noise-carrying form of (2.1): shift the residual, shrink the noise that x_t already holds.
+            # (2.1): shift the residual, and shrink the noise that x_t already holds.
             noise_part = sample - x0 - float(eta) * (anchor - x0)
             prev = x0 + float(eta_prev) * (anchor - x0) + float((eta_prev / eta).sqrt()) * noise_part
         else:
@@ -155,22 +156,15 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         return ResidualShiftSchedulerOutput(prev_sample=prev, pred_original_sample=x0)
 
     def posterior_variance(self, t: int) -> Tensor:
-        """Variance of q(x_{t-1} | x_t, x0), with t-1 the next of ``timesteps`` after ``t``; a 0-d tensor."""
+        """Compute the variance of q(x_{t-1} | x_t, x0), where t-1 is the next of ``timesteps`` (1.4); a 0-d tensor."""
         eta, eta_prev = self.etas[t], self._eta_before(t)
         return self.config.kappa**2 * (eta_prev / eta) * (eta - eta_prev)
-
-    def deterministic_coefficients(self, t: int) -> tuple[float, float, float]:
-        """(k, m, j) of SinSR's closed form of the deterministic step, x_{t-1} = k x0 + m x_t + j anchor."""
-        eta, eta_prev = self.etas[t], self._eta_before(t)
-        m = (eta_prev / eta).sqrt()
-        mixed = (eta_prev * eta).sqrt()
-        return float(1 - eta_prev + mixed - m), float(m), float(eta_prev - mixed)
 
     def _eta(self, t: Tensor, like: Tensor) -> Tensor:
         return self.etas.to(like.device, like.dtype)[t.to(like.device)].view(-1, 1, 1, 1)
 
     def _eta_before(self, t: int) -> Tensor:
-        """Eta of the step that follows ``t`` in ``timesteps``; 0 after the last, where x0 itself is reached."""
+        """Return the eta of the step after ``t`` in ``timesteps``; after the last step, 0, because x0 is reached."""
         below = self.timesteps[self.timesteps < t]
         return self.etas[int(below.max())] if below.numel() else self.etas.new_zeros(())
 
@@ -178,9 +172,9 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
 def residual_shift_etas(
     num_train_timesteps: int, kappa: float, min_noise_level: float, sqrt_etas_end: float, power: float
 ) -> Tensor:
-    """ResShift's eta_1..eta_T: geometric on sqrt(eta), its exponent bent by ``power``; (T,) float64."""
+    """Compute ResShift's eta_1..eta_T (1.2), (T,) float64: sqrt(eta) grows geometrically, bent by ``power``."""
     if num_train_timesteps == 1:
         return torch.tensor([sqrt_etas_end**2], dtype=torch.float64)
     first = min(min_noise_level / kappa, min_noise_level, 0.001**0.5)
-    position = torch.arange(num_train_timesteps, dtype=torch.float64) / (num_train_timesteps - 1)
+    position = torch.arange(num_train_timesteps, dtype=torch.float64, device="cpu") / (num_train_timesteps - 1)
     return (first * (sqrt_etas_end / first) ** (position**power)) ** 2

@@ -1,4 +1,4 @@
-"""Fixtures that more than one test file needs: tiny networks and real photographs."""
+"""Provide tiny networks and real photographs to more than one test file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from upsample.model import ResidualShiftUpsampler
 
 @pytest.fixture
 def tiny_degrader() -> RealisticDegrader:
-    """A small degrader whose last layer is not zero, so that code, noise and HR all matter; with a bank."""
+    """Build a small degrader with a bank, whose last layer is not zero, so that code, noise and HR all matter."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         degrader = RealisticDegrader(widths=(8, 8, 8), blocks=1, embedding_dim=8, encoder_widths=(8, 8, 8))
@@ -30,7 +30,7 @@ def tiny_degrader() -> RealisticDegrader:
 
 @pytest.fixture
 def jpeg_degrader(tiny_degrader: RealisticDegrader) -> RealisticDegrader:
-    """The same, compressing: by how much depends on the code."""
+    """Make the same degrader compress, with a strength that depends on the code."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         last = tiny_degrader.quantiser.read[-1]
@@ -41,7 +41,7 @@ def jpeg_degrader(tiny_degrader: RealisticDegrader) -> RealisticDegrader:
 
 @pytest.fixture
 def tiny_upsampler() -> ResidualShiftUpsampler:
-    """A small one-step student whose last layer is not zero, so that the noise matters."""
+    """Build a small one-step student whose last layer is not zero, so that the noise matters."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         upsampler = ResidualShiftUpsampler(widths=(8, 8, 8), blocks=1, embedding_dim=8)
@@ -51,7 +51,7 @@ def tiny_upsampler() -> ResidualShiftUpsampler:
 
 @pytest.fixture
 def autoencoders() -> dict[str, dict[str, Any]]:
-    """Configurations of tiny autoencoders that reduce by 4, by their class in diffusers."""
+    """Configure tiny autoencoders that reduce by 4; keys are their classes in diffusers."""
     blocks = {
         "block_out_channels": (8, 8, 8),
         "layers_per_block": 1,
@@ -74,7 +74,7 @@ def autoencoders() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def tiny_unet2d() -> dict[str, Any]:
-    """Arguments of a tiny UNet2DModel with attention, in place of the upsampler's own network."""
+    """Configure a tiny UNet2DModel with attention, to replace the upsampler's own network."""
     return {
         "block_out_channels": (8, 16),
         "layers_per_block": 1,
@@ -87,7 +87,7 @@ def tiny_unet2d() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def photographs() -> dict[str, NDArray[np.uint8]]:
-    """Real photographs from the scikit-image wheel, (H, W, 3) uint8."""
+    """Load real photographs from the scikit-image wheel, (H, W, 3) uint8."""
     from skimage import data
 
     return {name: np.ascontiguousarray(getattr(data, name)()[..., :3]) for name in ("astronaut", "chelsea", "coffee")}
@@ -95,7 +95,7 @@ def photographs() -> dict[str, NDArray[np.uint8]]:
 
 @pytest.fixture
 def photo_folder(tmp_path: Path, photographs: dict[str, NDArray[np.uint8]]) -> Path:
-    """The photographs as PNG files in a folder."""
+    """Write the photographs to a folder, as PNG files."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, image in photographs.items():
@@ -105,5 +105,5 @@ def photo_folder(tmp_path: Path, photographs: dict[str, NDArray[np.uint8]]) -> P
 
 @pytest.fixture
 def normal() -> Callable[..., torch.Tensor]:
-    """Standard normal tensors from a seed: ``normal(0, 2, 3, 8, 8)``."""
+    """Return a function that draws standard normal tensors from a seed: ``normal(0, 2, 3, 8, 8)``."""
     return lambda seed, *shape: torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -8,15 +8,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.models.unets.unet_2d import UNet2DModel
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from degrade.diffusers_bases import ConfigMixin, ModelMixin, randn_tensor, register_to_config
 from degrade.images.tensors import check_batch
 from degrade.networks.pretrained import Pretrained
-from degrade.networks.unet import FilmUNet
+from degrade.networks.unet import UNET_STRIDE, FilmUNet
 from degrade.schedule import Generators, ResidualShiftScheduler, Sampling
 from upsample.bicubic import enlarge
 from upsample.first_stage import build_first_stage
@@ -92,8 +89,10 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
         if unet2d is None:
             self.time_embedding = nn.Embedding(num_train_timesteps, embedding_dim)
             self.unet: nn.Module = FilmUNet(channels + 3, channels, widths, blocks, embedding_dim)
-            self.stride = 4
+            self.stride = UNET_STRIDE
         else:
+            from diffusers import UNet2DModel  # loads all networks of diffusers, and transformers where it is installed
+
             network = UNet2DModel(in_channels=channels + 3, out_channels=channels, **unet2d)
             for parameter in network.conv_out.parameters():
                 nn.init.zeros_(parameter)
@@ -190,10 +189,10 @@ class ResidualShiftUpsampler(Pretrained, ModelMixin, ConfigMixin):
         height, width = grid.shape[-2:]
         grid = F.pad(grid, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         with torch.autocast(grid.device.type, torch.bfloat16) if self._bf16 else nullcontext():
-            if isinstance(self.unet, UNet2DModel):
-                residual = self.unet(grid, t).sample
-            else:
+            if isinstance(self.unet, FilmUNet):
                 residual = self.unet(grid, F.silu(self.time_embedding(t)[:, :, None, None]))
+            else:
+                residual = self.unet(grid, t).sample
         return anchor + residual[..., :height, :width]
 
     def anchor(self, lr: Tensor) -> Tensor:

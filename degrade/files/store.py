@@ -21,15 +21,7 @@ from degrade.files.claims import beat_file, beating, claim_of, lock_file, locked
 
 _GROWING = re.compile(r"\.(\.?[\w-]+\.\w+)\.[0-9a-f]{12}\.tmp")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-_OBJECT_STORES = (
-    "s3",
-    "s3a",
-    "gs",
-    "gcs",
-    "az",
-    "abfs",
-    "r2",
-)  # no folders: making one might create a bucket
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "r2")  # no folders: making one might create a bucket
 
 
 class Store(ABC):

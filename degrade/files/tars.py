@@ -17,13 +17,7 @@ MAX_NAME_BYTES = 1 << 20  # longest name in a header of its own
 _LONG_NAMES = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
-TAR_ERRORS = (
-    OSError,
-    tarfile.TarError,
-    ValueError,
-    OverflowError,
-    IndexError,
-)  # what `tarfile` raises for damaged files
+TAR_ERRORS = (OSError, tarfile.TarError, ValueError, OverflowError, IndexError)  # raised by `tarfile` at damage
 
 
 class TarMember(NamedTuple):

@@ -1,7 +1,7 @@
-"""Image files in and out: decode whatever people have to 8-bit sRGB, and encode crops.
+"""Decode image files to 8-bit sRGB, and encode crops.
 
-Pillow decodes, because it refuses truncated files where OpenCV fills the rest with grey; OpenCV decodes 16-bit files,
-of which Pillow drops the low byte, and encodes.
+Pillow decodes, because it rejects truncated files, where OpenCV fills the missing part with grey. OpenCV decodes 16-bit
+files, because Pillow drops their low byte, and it encodes.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from degrade.images.guards import (
 
 MAX_PIXELS = 100_000_000  # a 10000 x 10000 image takes 300 MB as uint8 RGB
 
-_FACTORIES: dict[bytes, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {  # by the first bytes of the file
+_FACTORIES: dict[bytes, Callable[[BinaryIO, str], ImageFile.ImageFile]] = {  # keys: the first bytes of the file
     b"\xff\xd8\xff": JpegImagePlugin.jpeg_factory,
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
     b"RIFF": WebPImagePlugin.WebPImageFile,
@@ -53,19 +53,19 @@ _DECODER_ERRORS = (
     PillowImage.DecompressionBombError,
 )
 _ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 0x0100, 0x0101, 0x0142, 0x0143
-silence_pillow()
+silence_pillow()  # at import, so that it has run before any file is decoded
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What the header of an image file says.
+    """Describe an image file by its header.
 
     Attributes:
-        width: pixels, after the EXIF turn.
-        height: pixels, after the EXIF turn.
+        width: width in pixels, after the EXIF orientation is applied.
+        height: height in pixels, after the EXIF orientation is applied.
         format: JPEG, MPO, PNG, WEBP, TIFF or BMP.
         bits: bits per channel, 8 or 16 (1-bit and palette images count as 8).
-        alpha: whether it carries transparency.
+        alpha: whether the image has transparency.
     """
 
     width: int
@@ -77,13 +77,13 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """What a file holds: decoded, but neither converted to sRGB nor turned.
+    """Hold a decoded image that is neither converted to sRGB nor turned upright.
 
     Attributes:
-        image: the picture with 8 bits; of a 16-bit file only its header is of use.
-        deep: all 16 bits, (H, W), (H, W, 3) RGB or (H, W, 4) RGBA; None for an 8-bit file.
-        profile: the embedded colour profile.
-        orientation: EXIF turn still to be undone, 1 to 8.
+        image: the image with 8 bits per channel; for a 16-bit file, only the header of this is useful.
+        deep: the image with all 16 bits, (H, W), (H, W, 3) RGB or (H, W, 4) RGBA; None for an 8-bit file.
+        profile: the embedded colour profile, or None.
+        orientation: the EXIF orientation that `turn` must still undo, 1 to 8.
     """
 
     image: PillowImage.Image
@@ -96,7 +96,7 @@ def probe_image(data: bytes | Path | BinaryIO) -> ImageInfo:
     """Read the header of an image without decoding it.
 
     Args:
-        data: the bytes of a file, its path, or a stream on it, which is closed.
+        data: the bytes of a file, its path, or an open stream, which is closed.
 
     Raises:
         ImageError: the file is empty, unreadable, or not an image of a supported format.
@@ -111,14 +111,15 @@ def read_image(
 ) -> Rgb:
     """Decode an image to 8-bit sRGB.
 
-    JPEG (also CMYK), PNG, WebP, TIFF and BMP; grey, palette and 16-bit images included. The EXIF turn is applied, an
-    embedded colour profile is converted to sRGB (a broken one is ignored), 16-bit values are rounded to x / 257. Of
-    animations and multi-page files the first picture is taken.
+    JPEG (also CMYK), PNG, WebP, TIFF and BMP are supported, including grey, palette and 16-bit images. The EXIF
+    orientation is applied, colours are converted from an embedded profile to sRGB (a broken profile is ignored), and
+    16-bit values are rounded to x / 257. Animations and multi-page files give their first image.
 
     Args:
         data: the bytes of a file, or its path.
-        alpha: lay transparent images on white (``"composite"``) or refuse them; a fully opaque channel is dropped.
-        max_pixels: refuse larger images before decoding them.
+        alpha: ``"composite"`` lays transparent images on white, ``"refuse"`` raises an error for them. A fully opaque
+            alpha channel is dropped in both cases.
+        max_pixels: larger images are rejected before they are decoded.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous and writable.
@@ -139,11 +140,11 @@ def read_image(
 
 
 def decode_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> StoredImage:
-    """Decode an image with everything that it holds, for callers to whom 8-bit RGB is not enough.
+    """Decode an image and keep all that it holds, for callers that need more than 8-bit RGB.
 
     Args:
         data: the bytes of a file, or its path.
-        max_pixels: refuse larger images before decoding them.
+        max_pixels: larger images are rejected before they are decoded.
 
     Raises:
         ImageError: the file is empty, unreadable, truncated, too large, or not an image of a supported format.
@@ -170,7 +171,7 @@ def decode_image(data: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> StoredI
             raise
         except _DECODER_ERRORS as error:
             raise ImageError(f"{info.format} data is truncated or corrupt ({error}); fetch the file again") from error
-    return StoredImage(file, deep, profile, 1 if info.format == "TIFF" else orientation)  # TIFF is turned by decoders
+    return StoredImage(file, deep, profile, 1 if info.format == "TIFF" else orientation)  # decoders turn TIFF
 
 
 def encode_image(image: Rgb, ext: str, quality: int | None = None) -> bytes:
@@ -178,11 +179,11 @@ def encode_image(image: Rgb, ext: str, quality: int | None = None) -> bytes:
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        ext: ``"png"``, ``"jpg"`` (4:4:4, so that colour is not subsampled a second time) or ``"webp"``.
-        quality: 1 to 100; None means 95 for jpg and lossless for webp. PNG has none.
+        ext: ``"png"``, ``"jpg"`` (with 4:4:4 chroma, so that colour is not subsampled a second time) or ``"webp"``.
+        quality: 1 to 100; None means 95 for jpg and lossless for webp. PNG takes only None.
 
     Raises:
-        ValueError: the extension or quality is not one of these, or the image has another shape or type.
+        ValueError: the extension or the quality is not supported, or the image has another shape or type.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image is {image.dtype} {image.shape}; pass uint8 RGB (H, W, 3)")
@@ -190,28 +191,28 @@ def encode_image(image: Rgb, ext: str, quality: int | None = None) -> bytes:
 
 
 def encoder_options(ext: str, quality: int | None = None) -> list[int]:
-    """Options of OpenCV's encoder for a format and quality of `encode_image`.
+    """Build the options of OpenCV's encoder for an extension and a quality that `encode_image` takes.
 
     Raises:
-        ValueError: the extension or quality is not one of these.
+        ValueError: the extension or the quality is not supported.
     """
     if quality is not None and not 1 <= quality <= 100:
         raise ValueError(f"quality {quality} is outside 1..100")
     if ext == "png":
         if quality is not None:
             raise ValueError(f"png is lossless and takes no quality (got {quality}); leave it None or use jpg or webp")
-        return []  # OpenCV's own default is faster than any compression level one can ask it for
+        return []  # OpenCV's default is faster than every compression level that one can set
     if ext == "jpg":
         options = [cv2.IMWRITE_JPEG_QUALITY, 95 if quality is None else quality]
         return options + [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     if ext == "webp":
-        return [cv2.IMWRITE_WEBP_QUALITY, 101 if quality is None else quality]  # above 100 is lossless
+        return [cv2.IMWRITE_WEBP_QUALITY, 101 if quality is None else quality]  # above 100, WebP is lossless
     raise ValueError(f"cannot encode {ext!r}; use png, jpg or webp")
 
 
 @contextlib.contextmanager
 def _naming(data: bytes | Path | BinaryIO) -> Iterator[None]:
-    """Put the file name before an error's reason; system errors become reasons."""
+    """Turn system errors into `ImageError`, and put the name of the file before the reason."""
     try:
         yield
     except (ImageError, OSError) as error:
@@ -226,10 +227,10 @@ def _stream(data: bytes | Path | BinaryIO) -> BinaryIO:
 
 
 def _open(stream: BinaryIO, max_pixels: int | None = None) -> tuple[ImageFile.ImageFile, int]:
-    """Parse the header; the EXIF orientation (1 to 8) comes with it.
+    """Parse the header of an image, and return the image with its EXIF orientation (1 to 8).
 
-    The format's own factory is called, not ``Image.open``, whose guard against huge images is a process-wide setting
-    that warns on stderr; ours is ``max_pixels``.
+    This calls the format's own factory instead of ``Image.open``, whose guard against huge images is a setting of the
+    whole process and warns on stderr. ``max_pixels`` is the guard here.
     """
     prefix = stream.read(30)
     stream.seek(0)
@@ -240,7 +241,7 @@ def _open(stream: BinaryIO, max_pixels: int | None = None) -> tuple[ImageFile.Im
         raise ImageError(f"not a JPEG, PNG, WebP, TIFF or BMP image (begins with {prefix[:8]!r}); convert or remove it")
     if max_pixels is not None and prefix.startswith(b"RIFF"):
         _check_size(*(webp_size(prefix) or (0, 0)), max_pixels)
-    with quiet:  # broken EXIF is common, harmless, and loud
+    with quiet:  # broken EXIF is common and harmless, but Pillow warns about it
         try:
             if prefix.startswith(b"\xff\xd8"):
                 check_jpeg_header(stream)
@@ -253,7 +254,7 @@ def _open(stream: BinaryIO, max_pixels: int | None = None) -> tuple[ImageFile.Im
             if image.format == "PNG" and "exif" not in image.info:
                 image.info["exif"] = _late_exif(stream)
             check_exif(image.info.get("exif", b""))
-            # not image.getexif(): for PNG that decodes the whole picture
+            # not image.getexif(), which decodes the whole image of a PNG
             orientation = PillowImage.Image.getexif(image).get(_ORIENTATION, 1)
         except _DECODER_ERRORS:
             orientation = 1
@@ -268,20 +269,20 @@ def _check_size(width: int, height: int, max_pixels: int, what: str = "") -> Non
 
 def _describe(image: ImageFile.ImageFile, orientation: int) -> ImageInfo:
     width, height = image.size
-    if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow versions differ in whether the size is turned already
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # in some Pillow versions, the size is turned already
         width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
     if orientation >= 5:
         width, height = height, width
     if image.mode in ("F", "LAB") or (image.mode == "I" and image.format == "TIFF"):
         raise ImageError(f"{image.format} of mode {image.mode} is not supported; convert it to RGB of 8 or 16 bits")
-    # the raw mode of the decoder, such as "RGB;16B", is the only place where Pillow tells the depth of colour images
+    # Pillow shows the depth of colour images only in the raw mode of the decoder, such as "RGB;16B"
     deep = image.format in ("PNG", "TIFF") and (image.mode.startswith("I") or ";16" in str(image.tile[:1]))
     alpha = "A" in image.getbands() or "transparency" in image.info
     return ImageInfo(width, height, str(image.format), 16 if deep else 8, alpha)
 
 
 def _decode_16_bit(data: bytes, format_name: str) -> NDArray[np.uint16]:
-    """Decode with all 16 bits: (H, W), (H, W, 3) RGB or (H, W, 4) RGBA."""
+    """Decode a file with all 16 bits: (H, W), (H, W, 3) RGB or (H, W, 4) RGBA."""
     data = clean_png(data) if format_name == "PNG" else data
     with quiet:
         deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -297,7 +298,7 @@ def _to_8_bit(deep: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, start and end of the chunks, without reading their content."""
+    """Yield the type, start and end of each chunk, without reading its content."""
     at = 8
     while stream.seek(at) == at and len(head := stream.read(8)) == 8:
         end = at + 12 + int.from_bytes(head[:4], "big")
@@ -306,7 +307,7 @@ def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _late_exif(png: BinaryIO) -> bytes:
-    """Find EXIF that stands after the pixels, where exiftool puts it and Pillow's header does not reach."""
+    """Find EXIF data after the pixels, where exiftool puts it and Pillow does not look when it reads the header."""
     place = png.tell()
     for kind, start, end in _png_chunks(png):
         if kind == b"eXIf":
@@ -320,7 +321,7 @@ def _late_exif(png: BinaryIO) -> bytes:
 
 
 def to_srgb(image: PillowImage.Image, icc_profile: bytes | None) -> tuple[Rgb, NDArray[np.uint8] | None]:
-    """Return the colours as sRGB, (H, W, 3), and the opacity, (H, W), or None.
+    """Split an image into its sRGB colours, (H, W, 3) uint8, and its opacity, (H, W) uint8, or None without alpha.
 
     Raises:
         ImageError: the palette does not fit the pixels.
@@ -340,11 +341,11 @@ def _to_srgb(image: PillowImage.Image, icc_profile: bytes | None) -> tuple[Rgb, 
         image = image.convert("RGB")
     if icc_profile:
         image = through_profile(image, icc_profile)
-    return np.array(image.convert("RGB")), opacity  # a copy: what Pillow lends cannot be written to
+    return np.array(image.convert("RGB")), opacity  # a copy, because Pillow's own memory is read-only
 
 
 def through_profile(image: PillowImage.Image, icc_profile: bytes) -> PillowImage.Image:
-    """Convert from the embedded profile to sRGB; a broken or unfitting one is ignored, as browsers do."""
+    """Convert an image from its embedded profile to sRGB; ignore a broken or unsuitable profile, as browsers do."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
         if "sRGB" in ImageCms.getProfileDescription(profile):
@@ -360,7 +361,7 @@ def through_profile(image: PillowImage.Image, icc_profile: bytes) -> PillowImage
 
 
 def turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undo the EXIF orientation (1 to 8, EXIF 2.32 section 4.6.4) of (H, W, channels)."""
+    """Turn an image, (H, W, channels), upright by its EXIF orientation (1 to 8, EXIF 2.32 section 4.6.4)."""
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):

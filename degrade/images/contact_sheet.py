@@ -1,4 +1,4 @@
-"""Contact sheets: rows of images side by side, LR enlarged to the size of its HR so that one sees its pixels."""
+"""Draw contact sheets: rows of images side by side, with LR enlarged to the size of its HR so that its pixels show."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from degrade.images.geometry import Rgb
 _PAPER, _INK, _PALE_INK = (250, 250, 250), (30, 30, 30), (110, 110, 110)
 _GUTTER_PX = 6
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
-_LINE_PX, _BASELINE_PX = 20, 13  # a line of text, and how far below its top the letters stand
+_LINE_PX, _BASELINE_PX = 20, 13  # height of a line of text, and of its baseline below its top
 
 
 def contact_sheet(
@@ -19,26 +19,26 @@ def contact_sheet(
     column_titles: Sequence[str],
     row_titles: Sequence[str] | None = None,
     cell_px: int = 192,
-    zoom: int | None = None,
 ) -> Rgb:
     """Draw a grid of images.
 
-    Within a row, all images show the same part of the scene at the same size: the largest is enlarged ``zoom`` times,
-    a smaller one as many times more as it is smaller, by repeating pixels; nothing is ever interpolated. What does not
-    fit into a cell is cut off around the centre; titles are shortened to their room.
+    All images in a row show the same part of the scene at the same size. The largest is enlarged by the whole factor
+    that fills its cell, at least 1, and smaller ones by correspondingly larger factors. Pixels are repeated, never
+    interpolated. An image too large for its cell is cropped to its centre; a title too long for its column is
+    shortened.
 
     Args:
-        rows: uint8 RGB images, (H, W, 3). Sizes within a row differ by whole factors. Rows may be short.
-        column_titles: one for each column.
-        row_titles: one for each row, written above it; None for none.
-        cell_px: side of a cell.
-        zoom: of the largest image of a row; None: as large as the cell allows, at least 1.
+        rows: uint8 RGB images, (H, W, 3). Sizes within a row differ by whole factors; rows may differ in length.
+        column_titles: one title for each column.
+        row_titles: one title for each row, drawn above it; None draws none.
+        cell_px: side of a cell, in pixels.
 
     Returns:
         The sheet, (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: no images, titles do not fit the grid, or sizes in a row that do not fit each other.
+        ValueError: there are no images, the number of titles does not fit, or sizes in a row do not differ by whole
+            factors.
     """
     columns = max((len(row) for row in rows), default=0)
     if not columns:
@@ -48,7 +48,7 @@ def contact_sheet(
             f"{len(column_titles)} column titles and {len(row_titles or [])} row titles do not fit {columns} columns "
             f"and {len(rows)} rows; pass one title for each"
         )
-    cells = [_cells(row, cell_px, zoom) for row in rows]
+    cells = [_cells(row, cell_px) for row in rows]
     widths = [
         max(max(row[i].shape[1] for row in cells if i < len(row)), min(cell_px, _text_px(column_titles[i])))
         for i in range(columns)
@@ -71,8 +71,8 @@ def contact_sheet(
     return sheet
 
 
-def _cells(row: Sequence[Rgb], cell_px: int, zoom: int | None) -> list[Rgb]:
-    """Cut the same central part out of all images of a row, and enlarge each by repeating pixels."""
+def _cells(row: Sequence[Rgb], cell_px: int) -> list[Rgb]:
+    """Cut the same central part out of all images in a row, and enlarge each by repeating its pixels."""
     if not row:
         return []
     height, width = min(image.shape[:2] for image in row)
@@ -84,8 +84,8 @@ def _cells(row: Sequence[Rgb], cell_px: int, zoom: int | None) -> list[Rgb]:
                 f"an image of {image.shape[1]}x{image.shape[0]} does not fit one of {width}x{height} in its row; "
                 "sizes in a row must differ by whole factors"
             )
-    zoom = zoom or max(1, cell_px // (max(height, width) * largest))
-    visible = max(1, cell_px // (zoom * largest))  # in pixels of the smallest: all are cut alike
+    zoom = max(1, cell_px // (max(height, width) * largest))
+    visible = max(1, cell_px // (zoom * largest))  # pixels of the smallest image; all are cut alike
     top, left = max(0, (height - visible) // 2), max(0, (width - visible) // 2)
     cells = []
     for image, factor in zip(row, factors, strict=True):
@@ -100,7 +100,7 @@ def _text_px(text: str) -> int:
 
 
 def _write(sheet: Rgb, text: str, left: int, top: int, width: int, ink: tuple[int, int, int]) -> None:
-    """Write one line, shortened to the width."""
+    """Draw one line of text, shortened to ``width`` pixels."""
     if _text_px(text) > width:
         while text and _text_px(text + "...") > width:
             text = text[:-1]

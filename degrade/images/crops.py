@@ -13,8 +13,8 @@ from degrade.files.names import split_member
 from degrade.files.sources import Source, list_sources
 from degrade.files.tars import shard_paths, tar_members
 from degrade.images.codec import probe_image, read_image
-from degrade.images.geometry import Image, corner, crop, is_flat, reduce_by, shrink_to, shrunk_size
-from degrade.images.tensors import Crops, to_tensor
+from degrade.images.geometry import Crops, Rgb, corner, crop, is_flat, reduce_by, shrink_to, shrunk_size
+from degrade.images.tensors import to_tensor
 
 CACHE_BYTES = 384 << 20  # decoded images that a cache keeps in each process
 FLAT_RETRIES = 4
@@ -29,12 +29,12 @@ class ReadCache:
         read: reads what is not held: one image, or the images of a pair.
     """
 
-    def __init__(self, read: Callable[[int], tuple[Image, ...]]) -> None:
+    def __init__(self, read: Callable[[int], tuple[Rgb, ...]]) -> None:
         self.read = read
-        self.held: OrderedDict[int, tuple[Image, ...]] = OrderedDict()
+        self.held: OrderedDict[int, tuple[Rgb, ...]] = OrderedDict()
         self.bytes = 0
 
-    def __call__(self, index: int) -> tuple[Image, ...]:
+    def __call__(self, index: int) -> tuple[Rgb, ...]:
         """Return what ``read`` gives for ``index``."""
         if index not in self.held:
             images = self.read(index)
@@ -104,7 +104,7 @@ class ImagePool:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def image(self, source: Source) -> Image:
+    def image(self, source: Source) -> Rgb:
         """Decode a photograph, or take it from the cache.
 
         Raises:
@@ -120,7 +120,7 @@ class ImagePool:
             self.left_out.append(self._broken[place])
             raise ValueError(self._broken[place]) from err
 
-    def pick(self, rng: random.Random, batch: int) -> Image:
+    def pick(self, rng: random.Random, batch: int) -> Rgb:
         """Draw a photograph at random; one that cannot be decoded is named in a warning, and another drawn.
 
         A pool that is too large for the cache is drawn from a window that moves by `SHIFT` images from batch to batch:
@@ -196,7 +196,7 @@ class ImagePool:
             crops.append(part)
         return np.stack(crops)
 
-    def whole_images(self) -> Iterator[Image]:
+    def whole_images(self) -> Iterator[Rgb]:
         """Decode all photographs, one after the other, without those that cannot be decoded."""
         for source in self.sources:
             try:
@@ -209,7 +209,7 @@ class ImagePool:
             return rng.randrange(len(self.sources))
         return (SHIFT * batch + rng.randrange(max(1, self._window))) % len(self.sources)
 
-    def _first_whole(self, images: Sequence[Source], place: int) -> Image:
+    def _first_whole(self, images: Sequence[Source], place: int) -> Rgb:
         """Decode an image, or the next one of the same half of the list that can be decoded."""
         middle = len(images) // 2
         low, high = (0, middle) if place < middle else (middle, len(images))
@@ -220,7 +220,7 @@ class ImagePool:
                 reason = str(err)
         raise ValueError(f"none of {high - low} images can be used; the last: {reason}")
 
-    def _read(self, place: int) -> tuple[Image, ...]:
+    def _read(self, place: int) -> tuple[Rgb, ...]:
         image = read_image(self.sources[place].read())
         image = reduce_by(image, self.reduction) if self.reduction > 1 else shrink_to(image, self.max_side)
         if min(image.shape[:2]) < self.min_side:
@@ -228,7 +228,7 @@ class ImagePool:
         return (image,)
 
 
-def _bytes(images: tuple[Image, ...]) -> int:
+def _bytes(images: tuple[Rgb, ...]) -> int:
     return sum(image.nbytes for image in images)
 
 

@@ -1,4 +1,4 @@
-"""Images as arrays: where to crop, and how to reduce. Free of torch."""
+"""Crop and reduce images that are arrays. Nothing here imports torch."""
 
 import math
 import random
@@ -7,25 +7,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Rgb = NDArray[np.uint8]
+Rgb = NDArray[np.uint8]  # one image, (H, W, 3)
+Crops = NDArray[np.uint8]  # images of one size, (N, side, side, 3) RGB
 
-Image = NDArray[np.uint8]
+
+# Luma is measured in 8-bit levels.
+_FLAT_STD = 2.0  # a crop with this standard deviation or more has content
+_EDGE_STEP = 8  # neighbours that differ by this much or more form an edge
+_EDGE_SHARE = 1e-3  # a crop with a larger share of edges has content even if it is nearly flat: thin lines on paper
 
 
-def is_flat(crop: Rgb, max_std: float = 2.0, edge_step: int = 8, max_edge_share: float = 1e-3) -> bool:
-    """Tell whether a crop is nearly one colour, so that it teaches nothing.
-
-    Args:
-        crop: (H, W, 3) uint8 RGB.
-        max_std: standard deviation of luma, in 8-bit levels, from which a crop counts as having content.
-        edge_step: luma difference between neighbours that makes an edge, in 8-bit levels.
-        max_edge_share: share of edge pixels above which even a nearly flat crop has content (thin lines on paper).
-    """
+def is_flat(crop: Rgb) -> bool:
+    """Tell whether a crop, (H, W, 3) uint8, is nearly one colour, so that a network learns nothing from it."""
     luma = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.int16)
-    if luma.std() >= max_std:
+    if luma.std() >= _FLAT_STD:
         return False
-    edges = int((np.abs(np.diff(luma, axis=0)) >= edge_step).sum() + (np.abs(np.diff(luma, axis=1)) >= edge_step).sum())
-    return edges <= max_edge_share * luma.size
+    edges = sum(int((np.abs(np.diff(luma, axis=axis)) >= _EDGE_STEP).sum()) for axis in (0, 1))
+    return edges <= _EDGE_SHARE * luma.size
 
 
 def crop_positions(
@@ -34,16 +32,16 @@ def crop_positions(
     """Choose where to cut square crops; the same arguments always give the same positions.
 
     Args:
-        height: of the image.
-        width: of the image.
-        size: side of a crop.
-        count: None: the smallest even grid that covers the image, overlapping only as much as it must. Else this many
-            random positions, spread out (Mitchell's best candidate, SIGGRAPH 1991), no two alike; fewer when the image
-            does not have that many.
-        seed: of the random positions.
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
+        size: side of a crop, in pixels.
+        count: number of random positions. They are spread out (Mitchell's best candidate, SIGGRAPH 1991) and all
+            different; there are fewer if the image does not have that many. None gives the smallest even grid that
+            covers the image, with no more overlap than necessary.
+        seed: seed of the random positions; a grid ignores it.
 
     Returns:
-        Top-left corners ``(y, x)``.
+        Top-left corners ``(y, x)``, in pixels.
 
     Raises:
         ValueError: the image is smaller than the crop, or the count is not positive.
@@ -54,10 +52,10 @@ def crop_positions(
         raise ValueError(
             f"a {width}x{height} image is smaller than a crop of {size}; use a larger image or smaller crops"
         )
-    rows, columns = height - size, width - size  # last possible positions
+    rows, columns = height - size, width - size  # the last possible positions
     if count is None:
         return [(y, x) for y in _even_steps(rows, size) for x in _even_steps(columns, size)]
-    draw = random.Random(seed).random  # the one stream that Python promises to keep from version to version
+    draw = random.Random(seed).random  # the only sequence that Python promises to keep in later versions
     chosen: list[tuple[int, int]] = []
     while len(chosen) < min(count, (rows + 1) * (columns + 1)):
         candidates = [(int(draw() * (rows + 1)), int(draw() * (columns + 1))) for _ in range(10)]
@@ -76,39 +74,39 @@ def _nearest(at: tuple[int, int], chosen: list[tuple[int, int]]) -> int:
     return min(((at[0] - y) ** 2 + (at[1] - x) ** 2 for y, x in chosen), default=0)
 
 
-def reduce_by(image: Image, factor: int) -> Image:
-    """Area-reduce by an integer; rows and columns left over are cut."""
+def reduce_by(image: Rgb, factor: int) -> Rgb:
+    """Reduce an image by an integer factor, averaging areas; rows and columns that do not fill an area are cut."""
     height, width = (length // factor * factor for length in image.shape[:2])
     size = (width // factor, height // factor)
     return cv2.resize(image[:height, :width], size, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def shrunk_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
-    """What `shrink_to` makes of an image of these sides."""
+    """Compute the sides that `shrink_to` gives to an image with these sides, in pixels."""
     while max_side and max(size) > max_side:
         size = (size[0] // 2, size[1] // 2)
     return size
 
 
-def shrink_to(image: Image, max_side: int) -> Image:
-    """Area-reduce by 2 until the longer side is at most ``max_side``; 0 = never."""
+def shrink_to(image: Rgb, max_side: int) -> Rgb:
+    """Reduce an image by 2, averaging areas, until its longer side is at most ``max_side`` pixels; 0 = never."""
     while max_side and max(image.shape[:2]) > max_side:
         image = reduce_by(image, 2)
     return image
 
 
-def corner(rng: random.Random, image: Image, side: int, grid: int) -> tuple[int, int]:
-    """Where a random crop begins, (top, left), on multiples of ``grid``."""
+def corner(rng: random.Random, image: Rgb, side: int, grid: int) -> tuple[int, int]:
+    """Draw the top-left corner (top, left) of a crop with side ``side``, at multiples of ``grid`` pixels."""
     top, left = (rng.randrange((length - side) // grid + 1) * grid for length in image.shape[:2])
     return top, left
 
 
-def crop(image: Image, top: int, left: int, side: int) -> Image:
-    """A square part of an image; a view."""
+def crop(image: Rgb, top: int, left: int, side: int) -> Rgb:
+    """Cut a square out of an image; the result is a view."""
     return image[top : top + side, left : left + side]
 
 
-def centre_crop(image: Image, side: int) -> Image:
-    """Cut the central square out of an image, or what a shorter image has of it; a view."""
+def centre_crop(image: Rgb, side: int) -> Rgb:
+    """Cut the central square out of an image, clipped where a side is shorter; the result is a view."""
     top, left = (max(0, (length - side) // 2) for length in image.shape[:2])
     return crop(image, top, left, side)

@@ -1,6 +1,7 @@
-"""What native decoders print, hang on or allocate when a file lies to them, found before they see it.
+"""Reject image files that would make native decoders hang, allocate gigabytes, or print to stderr.
 
-Each function takes a file or a stretch of one and raises `ValueError` with a reason in a few words.
+Each check takes a file, or a part of one, before a decoder sees it, and raises `ValueError` with a reason in a few
+words.
 """
 
 import contextlib
@@ -17,30 +18,30 @@ from typing import BinaryIO
 import cv2
 from PIL import _imaging
 
-MAX_SCANS = 100  # of a JPEG: encoders write about ten; every one of a thousand would cost a pass over the image
-MAX_EXIF_SEGMENTS = 16  # 64 KB each: Pillow's way of joining them takes the square of their number
-MAX_JUNK = 1 << 20  # bytes, which Pillow takes one by one
-MAX_OVERLAP = 8  # times that a file's tags may claim its bytes
+MAX_SCANS = 100  # in a JPEG; encoders write about ten, and each scan costs a pass over the image
+MAX_EXIF_SEGMENTS = 16  # of 64 KB in a JPEG; Pillow takes quadratic time to join them
+MAX_JUNK = 1 << 20  # bytes between the segments of a JPEG; Pillow reads them one by one
+MAX_OVERLAP = 8  # the tags of a TIFF may claim this many times the size of the file
 
 _STEP = 1 << 20
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # TIFF 6.0, and IFD
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # TIFF 6.0; 13 is IFD
 _START_OF_SCAN = b"\xda"
 _BARE = [
     bytes([code]) for code in (0, 1, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE), 0xFF)
 ]  # JPEG markers without length
-_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)  # stuffed zeros and restarts belong to a scan
-_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG pixel, by colour type; palettes have no 16 bits
-# Adam7, PNG section 8.2: first column and row, and the steps from there
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)  # stuffed zeros and restart markers are part of a scan
+_SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}  # samples per PNG pixel, by colour type; palettes never have 16 bits
+# Adam7 (PNG, section 8.2): first column, first row, step between columns, step between rows
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def silence_pillow() -> None:
-    """Keep what Pillow and its libtiff have to say about broken files out of stderr; its exceptions say enough.
+    """Stop Pillow and its libtiff from printing to stderr about broken files; Pillow's exceptions say enough.
 
-    The handler is that of Pillow's own copy of libtiff, found through the libraries that its extension links.
+    The error handler to remove belongs to Pillow's own copy of libtiff, which is found through Pillow's extension.
     """
-    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python's handler of last resort prints
-    with contextlib.suppress(OSError, AttributeError):  # a Pillow that hides libtiff, as on Windows
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # without one, Python's handler of last resort prints
+    with contextlib.suppress(OSError, AttributeError):  # some builds of Pillow hide libtiff, as on Windows
         library = ctypes.CDLL(_imaging.__file__)
         for name in ("TIFFSetErrorHandler", "TIFFSetErrorHandlerExt"):
             function = getattr(library, name)
@@ -49,10 +50,10 @@ def silence_pillow() -> None:
 
 
 class Quiet:
-    """``with quiet:`` keeps Python's warnings and OpenCV's log off while any thread is inside.
+    """Turn off Python's warnings and OpenCV's log while any thread is inside ``with quiet:``.
 
-    Both are settings of the whole process: two threads that changed and restored them crosswise would leave them off
-    for good, and a lock around the work would let only one of them decode or wait for a disk.
+    Both are settings of the whole process, so all threads must share one counter. If each thread changed and restored
+    them on its own, they could stay off forever; a lock around the work would let only one thread decode at a time.
     """
 
     def __init__(self) -> None:
@@ -75,13 +76,13 @@ class Quiet:
                 self._before.close()
 
 
-quiet = Quiet()
+quiet = Quiet()  # the one instance, because the settings it changes belong to the process
 
 
 def webp_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height from the first 30 bytes of a WebP file; None when they do not tell.
+    """Read width and height from the first 30 bytes of a WebP file; return None if they do not hold the size.
 
-    Pillow makes libwebp's decoder, which allocates two pictures, before it knows the size itself.
+    Pillow creates libwebp's decoder, which allocates two whole images, before Pillow itself knows the size.
     """
     kind = head[12:16]
     if kind == b"VP8X" and len(head) >= 30:
@@ -95,10 +96,10 @@ def webp_size(head: bytes) -> tuple[int, int] | None:
 
 
 def check_tags(tiff: BinaryIO) -> None:
-    """Refuse a TIFF, or an EXIF, which is one, whose tags claim the same bytes over and over: Pillow copies each.
+    """Reject a TIFF file, or EXIF data, whose tags claim the same bytes over and over; Pillow would copy each claim.
 
     Args:
-        tiff: a stream, which is left at its start.
+        tiff: a stream, which is left at its start. EXIF data has the format of a TIFF file.
     """
     size = tiff.seek(0, io.SEEK_END)
     tiff.seek(0)
@@ -112,19 +113,19 @@ def check_tags(tiff: BinaryIO) -> None:
         for at in range(0, len(entries) // 12 * 12, 12):
             _, kind, values, offset = struct.unpack(f"{order}HHII", entries[at : at + 12])
             length = values * _TYPE_BYTES.get(kind, 0)
-            claimed += length if offset + length <= size else 0  # what lies outside is skipped
+            claimed += length if offset + length <= size else 0  # Pillow skips what lies outside the file
         if claimed > MAX_OVERLAP * size:
             raise ValueError(f"its tags claim {claimed} bytes of {size}")
     tiff.seek(0)
 
 
 def check_exif(exif: bytes) -> None:
-    """`check_tags` of an EXIF block, with or without its name in front."""
+    """Apply `check_tags` to an EXIF block, with or without the prefix ``Exif``."""
     check_tags(io.BytesIO(exif.removeprefix(b"Exif\0\0")))
 
 
 def check_jpeg_header(jpeg: BinaryIO) -> None:
-    """Refuse EXIF that would take Pillow minutes or gigabytes.
+    """Reject a JPEG whose EXIF data or junk would cost Pillow minutes or gigabytes.
 
     Args:
         jpeg: a stream, which is left at its start.
@@ -132,7 +133,7 @@ def check_jpeg_header(jpeg: BinaryIO) -> None:
     exif, previous, junk = [], b"", 0
     jpeg.seek(2)
     while (byte := jpeg.read(1)) and not (previous == b"\xff" and byte == _START_OF_SCAN):
-        bare = previous != b"\xff" or byte in _BARE  # junk between segments is skipped, as by all decoders
+        bare = previous != b"\xff" or byte in _BARE  # decoders skip junk between segments
         previous = byte
         if bare:
             junk += 1
@@ -151,9 +152,9 @@ def check_jpeg_header(jpeg: BinaryIO) -> None:
 
 
 def check_jpeg_scans(jpeg: bytes) -> None:
-    """Refuse a JPEG of more scans than an encoder writes: it takes a pass over the whole image for each of them."""
+    """Reject a JPEG with more scans than encoders write, because each scan costs a pass over the whole image."""
     scans, at = 0, 2
-    # up to the end of the first image: what follows it, such as a film, is none of it
+    # only up to the end of the first image; other data, such as a video, may follow it
     while (found := _MARKER.search(jpeg, at)) and found[1] != b"\xd9":
         scans += found[1] == _START_OF_SCAN
         bare = found[1] in _BARE
@@ -163,10 +164,9 @@ def check_jpeg_scans(jpeg: bytes) -> None:
 
 
 def clean_png(png: bytes) -> bytes:
-    """Keep only the chunks that make the pixels of a 16-bit PNG, once they are sure to be whole.
+    """Check the chunks that hold the pixels of a 16-bit PNG, and drop all others.
 
-    libpng writes to stderr about profiles that it dislikes and about all that is broken, and allocates what a chunk
-    claims to hold.
+    libpng prints to stderr about damage and about profiles it objects to, and allocates as much as a chunk claims.
     """
     chunks: dict[bytes, list[bytes]] = {b"IHDR": [], b"tRNS": [], b"IDAT": []}
     at = 8
@@ -195,7 +195,7 @@ def clean_png(png: bytes) -> bytes:
 
 
 def _whole_zlib(packed: bytes, size: int) -> bytes:
-    """The stream that inflates to ``size`` bytes, without what follows it; found out in little memory."""
+    """Check, in little memory, that a zlib stream inflates to ``size`` bytes, and cut off what follows the stream."""
     inflater, inflated, at = zlib.decompressobj(), 0, 0
     try:
         while at < len(packed) and not inflater.eof and inflated <= size:

@@ -1,4 +1,4 @@
-"""Real pairs, taken with two lenses: those that fit well enough to learn from."""
+"""Read real pairs, taken with two lenses, and keep those that are aligned well enough to learn from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,24 +8,24 @@ import numpy as np
 from degrade.files.sources import list_pairs
 from degrade.images.alignment import subpixel_shift
 from degrade.images.codec import read_image
-from degrade.images.geometry import Image, reduce_by
+from degrade.images.geometry import Rgb, reduce_by
 
-MAX_SHIFT_LR = 0.5  # LR pixels between the two images of a real pair, above which it teaches a shift
-MIN_RESPONSE = 0.2  # of `subpixel_shift`, below which its answer means nothing
+MAX_SHIFT_LR = 0.5  # LR pixels; a pair with a larger shift would teach the network that shift
+MIN_RESPONSE = 0.2  # below this response, the shift that `subpixel_shift` returns means nothing
 
 
 def aligned_pairs(
     folders: Sequence[tuple[str, str]], *, scale: int, min_side: int
-) -> tuple[list[tuple[Image, Image]], list[str]]:
-    """Read the pairs whose size ratio is the scale and whose shift is small; brightness is brought to the HR's.
+) -> tuple[list[tuple[Rgb, Rgb]], list[str]]:
+    """Read the pairs with the right scale and a small shift, and match the brightness of each LR image to its HR.
 
     Args:
-        folders: (hr, lr) each.
+        folders: pairs of folders, (hr, lr).
         scale: HR side / LR side.
-        min_side: of the LR images, in LR pixels.
+        min_side: smallest side of the LR images, in LR pixels.
 
     Returns:
-        (hr, lr) images, and a sentence for each pair that is left out.
+        The usable pairs (hr, lr), and one sentence for each pair that is left out.
     """
     usable, left_out = [], []
     for hr_dir, lr_dir in folders:
@@ -42,7 +42,7 @@ def aligned_pairs(
     return usable, left_out
 
 
-def _check(hr: Image, lr: Image, scale: int, min_side: int) -> None:
+def _check(hr: Rgb, lr: Rgb, scale: int, min_side: int) -> None:
     if (hr.shape[0], hr.shape[1]) != (lr.shape[0] * scale, lr.shape[1] * scale):
         raise ValueError(f"HR {hr.shape[:2]} is not {scale} x LR {lr.shape[:2]}")
     dx, dy, response = subpixel_shift(reduce_by(hr, scale), lr)
@@ -54,10 +54,18 @@ def _check(hr: Image, lr: Image, scale: int, min_side: int) -> None:
         raise ValueError(f"LR is smaller than the crop, {min_side}")
 
 
-def match_brightness(lr: Image, clean: Image) -> Image:
-    """Undo the exposure difference of a real pair: gain and offset per channel that bring lr to ``clean``.
+def match_brightness(lr: Rgb, clean: Rgb) -> Rgb:
+    """Undo the difference in exposure of a real pair.
 
-    Measured on images reduced by 8, where neither noise nor sharpness changes the spread.
+    Gain and offset of each channel are measured on images reduced by 8, where neither noise nor sharpness changes the
+    standard deviation.
+
+    Args:
+        lr: (h, w, 3) uint8 RGB.
+        clean: the reduced HR image, with the shape of ``lr``.
+
+    Returns:
+        ``lr`` with the mean and, within limits, the contrast of ``clean``.
     """
     small_lr, small_clean = (reduce_by(image, 8).reshape(-1, 3).astype(np.float64) for image in (lr, clean))
     gain = np.clip((small_clean.std(0) + 1) / (small_lr.std(0) + 1), 0.8, 1.25)

@@ -1,8 +1,9 @@
-"""BlockQuantiser: the blocks that JPEG leaves, as a layer whose strength a code decides.
+"""Define BlockQuantiser, a layer that quantises blocks as JPEG does, with a strength that a code decides.
 
-A convolution learns block edges slowly, and never learns that a block loses its fine detail as a whole. What JPEG does
-is known (ITU-T T.81): the cosine transform of every 8 x 8 block, divided by a table and rounded. So that is done here,
-and only what differs between images is learned: how coarse the table is, and whether colour is halved first.
+A convolution is slow to learn block edges, and never learns that a block loses all its fine detail at once. What JPEG
+does is known (ITU-T T.81): it takes the cosine transform of every 8 x 8 block, divides it by a table, and rounds. So
+this layer does the same, and only what differs between images is learned: how coarse the table is, and whether the
+resolution of colour is halved first.
 """
 
 import math
@@ -11,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from degrade.ops.compress import RGB_TO_YCBCR
+from degrade.networks.texture import ENERGY_FLOOR
+from degrade.ops.compress import JPEG_BLOCK, RGB_TO_YCBCR
 
-BLOCK = 8
-BLOCK_DIM = 2 * (2 * BLOCK - 1)
-FLOOR = (0.5 / 255) ** 2  # of an energy in [0, 1]: half a grey level, below which nothing is visible
-NONE = 0.01  # coarseness that stands for no compression; libjpeg's quality 99 is 0.02
+BLOCK_DIM = 2 * (2 * JPEG_BLOCK - 1)
+UNCOMPRESSED = 0.01  # the coarseness that means no compression; libjpeg's quality 99 has 0.02
+HIDDEN = 64  # width of the layer that reads a code
 # T.81, tables K.1 and K.2
 LUMA_STEPS = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -33,127 +34,133 @@ CHROMA_STEPS = (
     (18, 21, 26, 66, 99, 99, 99, 99),
     (24, 26, 56, 99, 99, 99, 99, 99),
     (47, 66, 99, 99, 99, 99, 99, 99),
-    *((99,) * BLOCK,) * 4,
+    *((99,) * JPEG_BLOCK,) * 4,
 )
 
 
 class BlockQuantiser(nn.Module):
-    """JPEG's loss, made of a code: two numbers a sample.
+    """Quantise LR images as JPEG would, with a coarseness and a chroma resolution read from their codes.
 
     Args:
-        code_dim: numbers in a code.
-        hidden: width of the layer that reads it.
+        code_dim: length of a code.
     """
 
-    def __init__(self, code_dim: int, hidden: int = 64) -> None:
+    def __init__(self, code_dim: int) -> None:
         super().__init__()
-        # 1x1 convolutions rather than Linear: bit for bit the same for one sample and for a batch.
-        self.read = nn.Sequential(nn.Conv2d(code_dim, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, 2, 1))
+        # 1x1 convolutions instead of Linear, because they give the same bits for one sample and for a batch.
+        self.read = nn.Sequential(nn.Conv2d(code_dim, HIDDEN, 1), nn.SiLU(), nn.Conv2d(HIDDEN, 2, 1))
         last = self.read[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.zeros_(last.weight)
         with torch.no_grad():
-            last.bias.copy_(torch.tensor([math.log(NONE), 0.0]))  # untrained, it changes nothing
+            last.bias.copy_(torch.tensor([math.log(UNCOMPRESSED), 0.0]))  # so an untrained layer changes nothing
 
     def strength(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        """What a code says about compression.
+        """Read the strength of the compression from a code.
 
         Args:
             code: (B, code_dim).
 
         Returns:
-            log of the coarseness (see `quantise_blocks`; log of `NONE` or less is none), and the share of halved
-            colour before it is clipped to 0..1; (B,) each.
+            The log of the coarseness (see `quantise_blocks`), (B,), where the log of `UNCOMPRESSED` or less means no
+            compression; and the share of halved chroma, (B,), not yet clipped to 0..1.
         """
         log_coarseness, halved = self.read(code[:, :, None, None])[:, :, 0, 0].unbind(1)
         return log_coarseness, halved
 
     def forward(self, lr: Tensor, code: Tensor) -> Tensor:
-        """Quantise.
+        """Quantise images with the strength that their codes ask for.
+
+        The gradient passes straight through to ``lr``. None reaches ``code``: the gradient of a step size is mostly
+        noise, and `degrade.training.losses.compression` teaches `strength` the true values that recipes know.
 
         Args:
             lr: (B, 3, h, w), range [-1, 1]; its corner is the corner of a block.
             code: (B, code_dim).
 
         Returns:
-            (B, 3, h, w). Straight-through in ``lr``. No gradient reaches ``code`` from here: that of a step size is
-            mostly noise, and recipes know the truth, which `losses.compression` teaches `strength`.
+            (B, 3, h, w), around [-1, 1].
         """
         log_coarseness, halved = (number.detach() for number in self.strength(code))
         coarseness = log_coarseness.exp()
-        quantised = quantise_blocks(lr, coarseness.clamp(min=NONE), halved.clamp(0, 1))
-        return torch.where((coarseness > 1.1 * NONE).view(-1, 1, 1, 1), quantised, lr)
+        quantised = quantise_blocks(lr, coarseness.clamp(min=UNCOMPRESSED), halved.clamp(0, 1))
+        return torch.where((coarseness > 1.1 * UNCOMPRESSED).view(-1, 1, 1, 1), quantised, lr)
 
 
 def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
-    """Quantise the block cosine transform of every image.
+    """Quantise the block cosine transform of each image, as JPEG does.
 
     Args:
         lr: (B, 3, h, w), range [-1, 1].
-        coarseness: (B,), factor on T.81's tables: 1 is libjpeg's quality 50, 2 is 25, 0.2 is 90.
-        halved: (B,), 0..1, how much of the colour passes through half resolution.
+        coarseness: factor on T.81's tables, (B,): 1 is libjpeg's quality 50, 2 is 25, 0.2 is 90.
+        halved: share of the chroma that passes through half resolution, (B,), 0..1.
 
     Returns:
-        (B, 3, h, w).
+        (B, 3, h, w), around [-1, 1]; the gradient passes straight through.
     """
     height, width = lr.shape[-2:]
-    with torch.autocast(lr.device.type, enabled=False):  # rounding to multiples needs more than bfloat16's 8 bits
+    with torch.autocast(lr.device.type, enabled=False):  # rounding to multiples needs more precision than bfloat16 has
         exact = lr if lr.dtype == torch.float64 else lr.float()
-        padded = F.pad(exact, (0, -width % (2 * BLOCK), 0, -height % (2 * BLOCK)), mode="replicate")
+        padded = F.pad(exact, (0, -width % (2 * JPEG_BLOCK), 0, -height % (2 * JPEG_BLOCK)), mode="replicate")
         to_ycbcr = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64)
-        ycbcr = _turn(padded, to_ycbcr)
+        ycbcr = _mix_channels(padded, to_ycbcr)
         luma, chroma = ycbcr[:, :1], ycbcr[:, 1:]
-        half_level = 1 / 255  # JPEG takes 128 from luma, and 0 in [-1, 1] is 127.5
+        half_level = 1 / 255  # JPEG subtracts 128 from luma, but 0 in [-1, 1] is 127.5
         luma = _quantised(luma - half_level, LUMA_STEPS, coarseness) + half_level
         half = _quantised(F.avg_pool2d(chroma, 2), CHROMA_STEPS, coarseness)
         half = F.interpolate(half, scale_factor=2.0, mode="bilinear")
         whole = _quantised(chroma, CHROMA_STEPS, coarseness)
         share = halved.view(-1, 1, 1, 1)
         ycbcr = torch.cat([luma, whole + share * (half - whole)], dim=1)
-        return _turn(ycbcr, torch.linalg.inv(to_ycbcr))[..., :height, :width].to(lr.dtype)
+        return _mix_channels(ycbcr, torch.linalg.inv(to_ycbcr))[..., :height, :width].to(lr.dtype)
 
 
 def block_statistics(luma: Tensor) -> Tensor:
-    """Show JPEG's blocks: log energy of the block cosine transform, on the grid and against a grid half a block off.
+    """Measure the log energy of the block cosine transform, on JPEG's grid and relative to a grid half a block away.
 
-    Scenes, blur and noise do not care where blocks begin, so only blocks make the two grids differ.
+    Scenes, blur and noise do not depend on where blocks start, so only JPEG makes the two grids differ.
 
     Args:
         luma: (B, 1, h, w), range [0, 1], sides of at least 16; its corner is the corner of a block.
 
     Returns:
-        (B, BLOCK_DIM): for each diagonal of frequencies the mean log energy, then its difference between the grids.
+        (B, BLOCK_DIM): the mean log energy on each diagonal of frequencies, then the difference between the two grids.
     """
-    height, width = (length // BLOCK * BLOCK for length in luma.shape[-2:])
-    with torch.autocast(luma.device.type, enabled=False):  # the empty bands of JPEG lie below bfloat16's rounding
+    height, width = (length // JPEG_BLOCK * JPEG_BLOCK for length in luma.shape[-2:])
+    with torch.autocast(luma.device.type, enabled=False):  # the bands that JPEG empties are below bfloat16's precision
         luma = luma.float()
         on = _diagonals(luma[..., :height, :width])
-        off = _diagonals(luma[..., BLOCK // 2 : height - BLOCK // 2, BLOCK // 2 : width - BLOCK // 2])
+        half = JPEG_BLOCK // 2
+        off = _diagonals(luma[..., half : height - half, half : width - half])
         return torch.cat([on, on - off], dim=1)
 
 
 def coarseness_of_quality(quality: float) -> float:
-    """Factor on T.81's tables that libjpeg takes for a quality of 1..100 (it rounds the tables afterwards)."""
-    return 50 / quality if quality < 50 else max(NONE, 2 - quality / 50)
+    """Compute the factor on T.81's tables that libjpeg uses for a quality of 1..100, before it rounds the tables."""
+    return 50 / quality if quality < 50 else max(UNCOMPRESSED, 2 - quality / 50)
 
 
 def _blocks(planes: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, C, h / 8, w / 8, 8, 8)."""
+    """Split planes into blocks: (B, C, h, w) -> (B, C, h / 8, w / 8, 8, 8)."""
     n, channels, height, width = planes.shape
-    return planes.reshape(n, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(3, 4)
+    rows, columns = height // JPEG_BLOCK, width // JPEG_BLOCK
+    return planes.reshape(n, channels, rows, JPEG_BLOCK, columns, JPEG_BLOCK).transpose(3, 4)
 
 
 def _diagonals(luma: Tensor) -> Tensor:
-    """Mean log energy of the block cosine transform on each diagonal: (B, 1, h, w) -> (B, 15)."""
+    """Average the log energy of the block cosine transform on each diagonal: (B, 1, h, w) -> (B, 15)."""
     basis = cosine_basis().to(luma)
-    energy = ((basis @ _blocks(luma) @ basis.T) ** 2 + FLOOR).log().mean((1, 2, 3)).flatten(1)
-    diagonal = torch.arange(BLOCK)[:, None] + torch.arange(BLOCK)[None]
-    members = F.one_hot(diagonal.flatten(), 2 * BLOCK - 1).to(luma)
+    energy = ((basis @ _blocks(luma) @ basis.T) ** 2 + ENERGY_FLOOR).log().mean((1, 2, 3)).flatten(1)
+    diagonal = torch.arange(JPEG_BLOCK)[:, None] + torch.arange(JPEG_BLOCK)[None]
+    members = F.one_hot(diagonal.flatten(), 2 * JPEG_BLOCK - 1).to(luma)
     return energy @ (members / members.sum(0))
 
 
 def _quantised(planes: Tensor, steps: tuple[tuple[int, ...], ...], coarseness: Tensor) -> Tensor:
-    """Round the block cosine transform of (B, C, h, w) in [-1, 1] to multiples of grey-level steps x coarseness."""
+    """Round the block cosine transform of planes, (B, C, h, w) in [-1, 1], to multiples of ``steps`` x coarseness.
+
+    The steps are in grey levels.
+    """
     basis, blocks = cosine_basis().to(planes), _blocks(planes)
     step = torch.tensor(steps).to(planes) * (2 / 255) * coarseness.to(planes).view(-1, 1, 1, 1, 1, 1)
     multiples = (basis @ blocks @ basis.T) / step
@@ -163,12 +170,12 @@ def _quantised(planes: Tensor, steps: tuple[tuple[int, ...], ...], coarseness: T
 
 
 def cosine_basis() -> Tensor:
-    """Orthonormal DCT-II, (8, 8): rows are frequencies."""
-    k, x = torch.arange(BLOCK, dtype=torch.float64), torch.arange(BLOCK, dtype=torch.float64) + 0.5
-    basis = (2 / BLOCK) ** 0.5 * torch.cos(torch.pi / BLOCK * k[:, None] * x[None])
+    """Build the orthonormal DCT-II, (8, 8) float64; each row is a frequency."""
+    k, x = torch.arange(JPEG_BLOCK, dtype=torch.float64), torch.arange(JPEG_BLOCK, dtype=torch.float64) + 0.5
+    basis = (2 / JPEG_BLOCK) ** 0.5 * torch.cos(torch.pi / JPEG_BLOCK * k[:, None] * x[None])
     basis[0] /= 2**0.5
     return basis
 
 
-def _turn(images: Tensor, matrix: Tensor) -> Tensor:
+def _mix_channels(images: Tensor, matrix: Tensor) -> Tensor:
     return F.conv2d(images, matrix.to(images)[:, :, None, None])

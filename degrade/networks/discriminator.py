@@ -1,20 +1,18 @@
-"""PatchDiscriminator: a critic of texture. D_L judges LR images here; `upsample` uses the same class for D_H."""
+"""Define PatchDiscriminator, the critic of texture: D_L for LR images here, and D_H for SR images in `upsample`."""
 
-import torch
 from torch import Tensor, nn
 
-from degrade.networks.texture import high_pass
-from degrade.networks.unet import phase_planes
+from degrade.networks.texture import TEXTURE_PLANES, texture_planes
 
 
 class PatchDiscriminator(nn.Module):
-    """Says for every patch of 13 x 13 pixels whether it looks real, given the code it should look like.
+    """Judge for every patch of 13 x 13 pixels whether it looks real, given the code that the image should have.
 
-    It sees the image, its amplified high-pass band (DSGAN's idea: judge the degradation, not the scene) and the place
-    in the 8x8 block. The receptive field is kept small for the same reason.
+    The input is `texture_planes`: the image, its high-pass band (as in DSGAN, to judge the degradation rather than the
+    scene) and the phase in JPEG's blocks. The receptive field is small for the same reason.
 
     Args:
-        code_dim: numbers in the code that conditions the verdict (a projection, arXiv 1802.05637); 0 for none.
+        code_dim: length of the code that conditions the verdict (by projection, arXiv 1802.05637); 0 disables it.
         width: channels of the first layer.
     """
 
@@ -22,7 +20,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         wide = 2 * width
         self.features = nn.Sequential(
-            nn.Conv2d(10, width, 3, padding=1),
+            nn.Conv2d(TEXTURE_PLANES, width, 3, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, wide, 3, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -35,9 +33,8 @@ class PatchDiscriminator(nn.Module):
         self.projection = nn.Linear(code_dim, wide) if code_dim else None
 
     def forward(self, image: Tensor, code: Tensor | None = None) -> Tensor:
-        """(B, 3, h, w) in [-1, 1], (B, code_dim) -> logits (B, 1, h/2, w/2); above 0 means real."""
-        phase = phase_planes(*image.shape[-2:], device=image.device, dtype=image.dtype).expand(len(image), -1, -1, -1)
-        features = self.features(torch.cat([image, 8 * high_pass(image), phase], dim=1))
+        """Judge images: (B, 3, h, w) in [-1, 1], (B, code_dim) -> logits (B, 1, h/2, w/2), where above 0 means real."""
+        features = self.features(texture_planes(image))
         logits = self.verdict(features)
         if self.projection is None or code is None:
             return logits

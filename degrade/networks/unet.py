@@ -1,22 +1,31 @@
-"""FilmUNet: the network inside degrader and upsampler, a small U-Net on the LR grid that sees only its neighbourhood.
+"""Define FilmUNet, the small U-Net on the LR grid inside the degrader and the upsampler, and run it in tiles.
 
-It has no normalisation over the image and no attention, so every output pixel depends on the inputs within `RADIUS`
-LR pixels and on nothing else. That is what makes tiles with an overlap of `RADIUS` give exactly the same image as one
-large call, and what keeps a degradation from changing with the size of the picture it is painted on.
+It has no normalisation over the image and no attention, so an output pixel depends only on the inputs within `RADIUS`
+LR pixels. So tiles that overlap by `RADIUS` give exactly the same image as one large call, and the degradation does not
+change with the size of the image.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDE = 8  # grid of the tiles and of the phase planes: the U-Net's own stride is 4, JPEG blocks are 8
-RADIUS = 48  # receptive field to one side in LR pixels, rounded up to STRIDE (a test measures it)
+from degrade.ops.compress import JPEG_BLOCK
+
+UNET_STRIDE = 4  # LR pixels per pixel of the bottom level; the sides of the input must be multiples of it
+TILE_GRID = math.lcm(UNET_STRIDE, JPEG_BLOCK)  # LR pixels; tiles that start on this grid stride as the whole image does
+RADIUS = 48  # LR pixels from the centre to the edge of the receptive field, rounded up to TILE_GRID; a test measures it
 
 
 class FilmBlock(nn.Module):
-    """Residual block whose middle is scaled and shifted by the embedding (FiLM, arXiv 1709.07871)."""
+    """Apply a residual block whose hidden features are scaled and shifted by an embedding (FiLM, arXiv 1709.07871).
+
+    Args:
+        channels: channels of the input and the output.
+        embedding_dim: channels of the embedding.
+    """
 
     def __init__(self, channels: int, embedding_dim: int) -> None:
         super().__init__()
@@ -24,25 +33,27 @@ class FilmBlock(nn.Module):
         self.film = nn.Conv2d(embedding_dim, 2 * channels, 1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         with torch.no_grad():
-            self.film.weight.mul_(0.3)  # not zero: the code path learns slowly as it is
-            self.conv2.weight.mul_(0.1)  # near identity at the start, which a norm would otherwise have to ensure
+            self.film.weight.mul_(0.3)  # not zero, because the effect of the code is slow to learn anyway
+            self.conv2.weight.mul_(0.1)  # near the identity at the start, because there is no normalisation
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, C, H, W), (B, E, 1, 1) -> (B, C, H, W)."""
+        """Apply the block: (B, C, H, W), (B, E, 1, 1) -> (B, C, H, W)."""
         scale, shift = self.film(embedding).chunk(2, dim=1)
         h = self.conv1(F.silu(x)) * (1 + scale) + shift
         return x + self.conv2(F.silu(h))
 
 
 class FilmUNet(nn.Module):
-    """Three levels at strides 1, 2, 4 of the LR grid; skips are added; the last convolution starts at zero.
+    """Map planes on the LR grid to planes on the LR grid, with a U-Net that an embedding conditions.
+
+    It has three levels, at strides 1, 2 and 4; skip connections are added. The last convolution starts at zero.
 
     Args:
-        in_channels: channels of the concatenated input.
+        in_channels: channels of the input.
         out_channels: channels of the output.
-        widths: channels of the three levels.
-        blocks: residual blocks per level on the way down (the way up has one per level).
-        embedding_dim: channels of the embedding that FiLM reads.
+        widths: channels at the three levels.
+        blocks: residual blocks per level on the way down; the way up has one per level.
+        embedding_dim: channels of the embedding.
     """
 
     def __init__(
@@ -65,8 +76,11 @@ class FilmUNet(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, in_channels, h, w), (B, E, 1, 1) -> (B, out_channels, h, w); h and w are multiples of 4."""
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))  # about twice as fast on CPU
+        """Apply the network: (B, in_channels, h, w), (B, E, 1, 1) -> (B, out_channels, h, w).
+
+        The sides h and w must be multiples of `UNET_STRIDE`.
+        """
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))  # about twice as fast on a CPU
         for block in self.top:
             x = block(x, embedding)
         skip_top = x
@@ -83,34 +97,23 @@ class FilmUNet(nn.Module):
         return self.head(F.silu(self.top_up(x, embedding)))
 
 
-def phase_planes(height: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Where a pixel stands in its 8x8 block, as cos and sin of both axes: (1, 4, height, width) in [-1, 1].
-
-    JPEG blocks start at the corner of the picture, and a convolution cannot know where that is.
-    """
-
-    def waves(length: int) -> Tensor:
-        angle = torch.arange(length, device=device, dtype=torch.float32) * (2 * torch.pi / STRIDE)
-        return torch.stack([angle.cos(), angle.sin()]).to(dtype)
-
-    rows = waves(height)[:, :, None].expand(2, height, width)
-    columns = waves(width)[:, None, :].expand(2, height, width)
-    return torch.cat([rows, columns])[None]
-
-
 def run_in_tiles(network: Callable[[slice, slice], Tensor], height: int, width: int, *, tile: int) -> Tensor:
-    """Call ``network`` on tiles that overlap by the receptive field and keep the part of each that nothing outside it
-    can reach: the seams are exact, not blended.
+    """Call a network on overlapping tiles, and join the parts that no pixel outside a tile can influence.
+
+    Tiles overlap by the receptive field, so the result is exact and needs no blending.
 
     Args:
-        network: takes rows and columns, returns (B, C, rows, columns).
-        height: rows of the whole, LR pixels.
-        width: columns of the whole.
-        tile: side of the kept part, LR pixels.
-    """  # noqa: D205
+        network: takes slices of rows and columns, and returns (B, C, rows, columns).
+        height: rows of the whole image, in LR pixels.
+        width: columns of the whole image, in LR pixels.
+        tile: side of the part that is kept of each tile, in LR pixels.
+
+    Returns:
+        (B, C, height, width).
+    """
     if height <= tile + 2 * RADIUS and width <= tile + 2 * RADIUS:
         return network(slice(0, height), slice(0, width))
-    step = max(STRIDE, tile // STRIDE * STRIDE)  # tiles start on the grid of strides and of JPEG blocks
+    step = max(TILE_GRID, tile // TILE_GRID * TILE_GRID)
     rows = []
     for top in range(0, height, step):
         above, below = max(0, top - RADIUS), min(height, top + step + RADIUS)

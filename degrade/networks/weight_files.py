@@ -1,4 +1,4 @@
-"""Files of weights that others may have made: no pickle, nothing larger than it says, nothing that is not finite."""
+"""Read weights and configurations that others may have made: no pickles, no absurd sizes, no nan or infinity."""
 
 import json
 import math
@@ -13,9 +13,9 @@ from torch import Tensor
 from degrade.errors import shown
 
 MAX_CONFIG_BYTES = 1 << 20
-MAX_LIST = 64  # levels of a network
+MAX_LIST = 64  # entries of a list, such as the levels of a network
 MAX_NUMBER = 1 << 20
-# What is built one by one, or computed with, before weights could show that it is not true.
+# Upper limits for values that decide how much is built before the weights could contradict them.
 _MOST = {
     "blocks": 64,
     "layers_per_block": 64,
@@ -32,14 +32,14 @@ Shapes = Mapping[str, Collection[int]]
 
 
 def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
-    """Read the configuration of a network, as far as building it could do harm.
+    """Read the configuration of a network, and check that it is safe to build.
 
     Args:
-        file: config.json.
-        known: arguments of the network; keys that begin with ``_`` are diffusers' own.
+        file: path of config.json.
+        known: names of the network's arguments; keys that begin with ``_`` are diffusers' own.
 
     Raises:
-        ValueError: it is none, has other keys, or numbers that no network has.
+        ValueError: the file is not a configuration, or has unknown keys or numbers that are too large.
     """
     if file.stat().st_size > MAX_CONFIG_BYTES:
         raise ValueError(f"{file.name} has more than {MAX_CONFIG_BYTES} bytes")
@@ -63,49 +63,49 @@ def _check_numbers(key: str, value: Any) -> None:
             _check_numbers(name, inner)
     elif isinstance(value, list):
         if len(value) > MAX_LIST:
-            raise ValueError(f"{shown(key)} is a list of {len(value)}, more than {MAX_LIST}")
+            raise ValueError(f"{shown(key)} is a list with {len(value)} entries, more than {MAX_LIST}")
         for inner in value:
             _check_numbers(key, inner)
     elif isinstance(value, int | float):
         most = _MOST.get(key, MAX_NUMBER)
         if not math.isfinite(value) or abs(value) > most:
-            raise ValueError(f"{shown(key)} {shown(value)} is beyond {most}")
+            raise ValueError(f"{shown(key)} {shown(value)} is outside -{most}..{most}")
 
 
 def check_weights(stored: Mapping[str, tuple[str, tuple[int, ...]]], expected: Shapes) -> None:
-    """Compare what `read_header` says with the shapes of a network's weights.
+    """Check that the tensors in a file, from `read_header`, are the weights of a network.
 
     Raises:
-        ValueError: it is another network.
+        ValueError: a tensor is not floating point, or names or shapes differ.
     """
     for name, (kind, _) in stored.items():
         if kind not in _FLOATS:
-            raise ValueError(f"{shown(name)} is {kind}, not of floating point")
+            raise ValueError(f"{shown(name)} is {kind}, not a floating-point type")
     check_shapes({name: shape for name, (_, shape) in stored.items()}, expected)
 
 
 def check_shapes(stored: Shapes, expected: Shapes) -> None:
-    """See that names and shapes agree.
+    """Check that two sets of tensors have the same names and shapes.
 
     Raises:
-        ValueError: with the first that does not.
+        ValueError: they differ; the message names the first difference.
     """
     for name in sorted(expected.keys() - stored.keys()):
-        raise ValueError(f"it lacks {name}")
+        raise ValueError(f"it has no tensor {name}")
     for name in sorted(stored.keys() - expected.keys()):
-        raise ValueError(f"it has {shown(name)} too much")
+        raise ValueError(f"it has an unexpected tensor {shown(name)}")
     for name, shape in expected.items():
         if tuple(stored[name]) != tuple(shape):
-            raise ValueError(f"{name} is {shown(tuple(stored[name]))}, not {tuple(shape)}")
+            raise ValueError(f"{name} has shape {shown(tuple(stored[name]))}, not {tuple(shape)}")
 
 
 def read_header(file: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]:
-    """Type and shape of every tensor in a safetensors file, and its metadata.
+    """Read the type and shape of every tensor in a safetensors file, and the metadata of the file.
 
     Raises:
-        ValueError: it is no such file, or truncated.
+        ValueError: the file is not a safetensors file, or is truncated.
     """
-    if not file.is_file():  # a fifo would never open
+    if not file.is_file():  # opening a fifo would block forever
         raise ValueError(f"{file} is not a file")
     try:
         with safe_open(file, "pt") as stored:
@@ -114,14 +114,14 @@ def read_header(file: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dic
             kinds = {name: (str(part.get_dtype()), tuple(part.get_shape())) for name, part in slices.items()}
             return kinds, stored.metadata() or {}
     except (SafetensorError, OSError) as err:
-        raise ValueError(f"{file} is not a whole safetensors file ({shown(str(err))})") from err
+        raise ValueError(f"{file} is not a complete safetensors file ({shown(str(err))})") from err
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
+    """Read all tensors of a safetensors file.
 
     Raises:
-        ValueError: it is no such file, is truncated, or holds a number that is not finite.
+        ValueError: the file is not a safetensors file, is truncated, or holds nan or infinity.
     """
     names = read_header(file)[0]
     with safe_open(file, "pt") as stored:
@@ -131,11 +131,11 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """See that all numbers are finite.
+    """Check that all numbers in floating-point tensors are finite.
 
     Raises:
-        ValueError: with the first tensor that has others.
+        ValueError: a tensor is not finite; the message names it.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{shown(name)} has numbers that are not finite")
+            raise ValueError(f"{shown(name)} holds nan or infinity")

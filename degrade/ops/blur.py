@@ -1,8 +1,8 @@
-"""Blur: kernels drawn per sample and the convolution that applies them.
+"""Blur and sharpen images: one kernel per sample, and the convolution that applies it.
 
-Gaussian, generalised Gaussian, plateau and sinc kernels follow Real-ESRGAN (arXiv 2107.10833, sections 3.1 and 3.3);
-disk and motion are the defocus and camera-shake kernels of the deblurring literature. Every kernel sums to 1, so a
-constant image stays constant.
+Gaussian, generalised Gaussian, plateau and sinc kernels follow Real-ESRGAN (arXiv 2107.10833, sections 3.1 and 3.3).
+Disk and motion are the kernels that the deblurring literature uses for defocus and camera shake. Every kernel sums to
+1, so a constant image stays constant.
 """
 
 import math
@@ -15,9 +15,9 @@ from torch import Tensor
 
 KernelShape = Literal["gaussian", "generalized", "plateau"]
 
-_MIN_SIGMA_PX = 0.05  # narrower than this, a Gaussian on the pixel grid is already the identity
-_NEGLIGIBLE_MASS = 1e-6  # weight that may be cut from a kernel's border: 1/4000 of an 8-bit level
-_SEPARABLE_FROM_PX = 11  # measured: below this one 2-D pass is faster than two 1-D passes
+_MIN_SIGMA_PX = 0.05  # a narrower Gaussian is the identity on the pixel grid
+_NEGLIGIBLE_MASS = 1e-6  # the border that is cut from a kernel weighs less than this, 1/4000 of an 8-bit level
+_SEPARABLE_FROM_PX = 11  # measured: for smaller kernels, one 2-D pass is faster than two 1-D passes
 
 
 def gaussian_kernel(
@@ -28,17 +28,17 @@ def gaussian_kernel(
     shape: KernelShape = "gaussian",
     beta: Tensor | None = None,
 ) -> Tensor:
-    """Gaussian family kernels, isotropic or turned, differentiable in every parameter.
+    """Build Gaussian, generalised Gaussian or plateau kernels, isotropic or rotated, differentiable in all parameters.
 
-    With q = x^T S^-1 x, S the covariance: "gaussian" is exp(-q/2), "generalized" is exp(-q^beta/2), "plateau" is
-    1/(1 + q^beta).
+    With q = x^T S^-1 x, where S is the covariance, "gaussian" is exp(-q/2), "generalized" is exp(-q^beta/2) and
+    "plateau" is 1/(1 + q^beta).
 
     Args:
-        size_px: odd side of the kernels.
-        sigma_px: standard deviation, (B,) isotropic or (B, 2) along the turned x and y axes; 0 is the identity.
-        angle_rad: rotation of the axes, (B,); None for 0.
-        shape: which of the three profiles.
-        beta: shape exponent, (B,), required unless ``shape`` is "gaussian".
+        size_px: side of the kernels, odd.
+        sigma_px: standard deviation, (B,) isotropic or (B, 2) along the rotated x and y axes; 0 is the identity.
+        angle_rad: rotation of the axes, (B,); None means 0.
+        shape: profile of the kernels.
+        beta: exponent of the profile, (B,); required unless ``shape`` is "gaussian".
 
     Returns:
         Kernels, (B, size_px, size_px), each with sum 1.
@@ -55,19 +55,19 @@ def gaussian_kernel(
     if shape != "gaussian":
         if beta is None:
             raise ValueError(f"a {shape} kernel needs beta, got None; pass one exponent per sample")
-        q = q.clamp(min=1e-12) ** beta[:, None, None].to(sigma_px)  # the clamp keeps the slope at the centre finite
+        q = q.clamp(min=1e-12) ** beta[:, None, None].to(sigma_px)  # the clamp keeps the gradient at the centre finite
     return _normalised(1 / (1 + q) if shape == "plateau" else torch.exp(-q / 2))
 
 
 def sinc_kernel(size_px: int, cutoff_rad: Tensor) -> Tensor:
-    """Circular ideal low pass, the source of ringing and overshoot: w J1(w r) / (2 pi r).
+    """Build circular ideal low-pass filters, which cause ringing and overshoot: w J1(w r) / (2 pi r).
 
     Args:
-        size_px: odd side of the kernels.
-        cutoff_rad: cut-off frequency w in radians per pixel, (B,); pi is Nyquist.
+        size_px: side of the kernels, odd.
+        cutoff_rad: cut-off frequency w in radians per pixel, (B,); pi is the Nyquist frequency.
 
     Returns:
-        Kernels, (B, size_px, size_px), each with sum 1. Not differentiable in the cut-off.
+        Kernels, (B, size_px, size_px), each with sum 1; not differentiable in the cut-off.
 
     Raises:
         ValueError: ``size_px`` is even.
@@ -82,27 +82,27 @@ def sinc_kernel(size_px: int, cutoff_rad: Tensor) -> Tensor:
 
 
 def disk_kernel(radius_px: Tensor) -> Tensor:
-    """Defocus: a disk with a one-pixel soft edge.
+    """Build defocus kernels: disks with a soft edge one pixel wide.
 
     Args:
         radius_px: radius, (B,), >= 0; 0 is the identity.
 
     Returns:
-        Kernels, (B, k, k), each with sum 1; k holds the largest disk.
+        Kernels, (B, k, k), each with sum 1; k fits the largest disk.
     """
     x, y = _grid(2 * math.ceil(float(radius_px.max()) + 0.5) + 1, radius_px)
     return _normalised((radius_px[:, None, None] + 0.5 - torch.hypot(x, y)).clamp(0, 1))
 
 
 def motion_kernel(length_px: Tensor, angle_rad: Tensor) -> Tensor:
-    """Linear motion: a segment one pixel wide with soft edges.
+    """Build linear motion kernels: segments one pixel wide with soft edges.
 
     Args:
         length_px: length of the segment, (B,), >= 1; 1 is the identity.
-        angle_rad: direction against the x axis, (B,); positive turns towards +y, which is down.
+        angle_rad: angle from the x axis, (B,); positive angles turn towards +y, which is down.
 
     Returns:
-        Kernels, (B, k, k), each with sum 1; k holds the longest segment.
+        Kernels, (B, k, k), each with sum 1; k fits the longest segment.
     """
     x, y = _grid(2 * math.ceil(float(length_px.max()) / 2 + 0.5) + 1, length_px)
     angle = angle_rad[:, None, None].to(length_px)
@@ -113,17 +113,17 @@ def motion_kernel(length_px: Tensor, angle_rad: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, kernels: Tensor | Sequence[Tensor]) -> Tensor:
-    """Convolve every sample with its own kernel; borders are mirrored.
+    """Convolve each sample with its own kernel; borders are mirrored.
 
     Args:
         images: (B, C, H, W).
-        kernels: (B, k, k), or B tensors of (k_i, k_i) with odd k_i.
+        kernels: (B, k, k), or B tensors with shapes (k_i, k_i); all sides are odd.
 
     Returns:
         Blurred images, (B, C, H, W); differentiable in both arguments.
 
     Raises:
-        ValueError: there is not one kernel per sample.
+        ValueError: the number of kernels is not the number of samples.
     """
     if len(kernels) != len(images):
         raise ValueError(f"{len(kernels)} kernels for {len(images)} images; pass one kernel per sample")
@@ -145,11 +145,11 @@ def _convolve(image: Tensor, kernel: Tensor) -> Tensor:
 
 
 def reflect_pad(image: Tensor, pad_px: int) -> Tensor:
-    """Mirror the borders (edge pixel not repeated), by as many pixels as wanted, even on images smaller than that.
+    """Pad images by mirroring their borders, without repeating the edge pixel; the padding may exceed the image.
 
     Args:
         image: (B, C, H, W).
-        pad_px: pixels added on each of the four sides.
+        pad_px: pixels added to each of the four sides.
 
     Returns:
         (B, C, H + 2 pad_px, W + 2 pad_px).
@@ -168,13 +168,13 @@ def _mirrored_indices(side: int, pad_px: int) -> Tensor:
 
 
 def _trimmed(kernel: Tensor) -> Tensor:
-    """Cut the outer rings that together weigh nothing: a sigma of 1 px does not need 21 x 21 taps."""
+    """Cut the outer rings with negligible total weight: a sigma of 1 px does not need 21 x 21 taps."""
     radius = kernel.shape[-1] // 2
     offset = (torch.arange(-radius, radius + 1, device=kernel.device)).abs()
     ring = torch.maximum(offset[:, None], offset).flatten()
     mass = torch.zeros(radius + 1, device=kernel.device, dtype=kernel.dtype)
     mass = mass.index_add(0, ring, kernel.detach().abs().flatten())
-    outside = mass.flip(0).cumsum(0)  # outside[i]: weight of the i + 1 outermost rings
+    outside = mass.flip(0).cumsum(0)  # outside[i] is the weight of the i + 1 outermost rings
     cut = int((outside[:-1] < _NEGLIGIBLE_MASS).sum())
     return kernel[cut : kernel.shape[0] - cut, cut : kernel.shape[1] - cut]
 
@@ -191,19 +191,19 @@ def _normalised(kernel: Tensor) -> Tensor:
 
 
 def unsharp_mask(images: Tensor, amount: Tensor, sigma_px: Tensor, threshold: Tensor | None = None) -> Tensor:
-    """Add ``amount`` of the detail that a Gaussian blur removes, only where that detail is strong.
+    """Add ``amount`` times the detail that a Gaussian blur removes, where that detail is strong.
 
-    As Real-ESRGAN's USM (arXiv 2107.10833, section 4.1): the detail's threshold mask is itself blurred, so that
-    sharpened and untouched regions blend. Its numbers are amount 0.5, sigma 8 px, threshold 10/255.
+    This is the USM of Real-ESRGAN (arXiv 2107.10833, section 4.1). The mask of strong detail is blurred too, so that
+    sharpened and unchanged regions blend. Real-ESRGAN uses amount 0.5, sigma 8 px and threshold 10/255.
 
     Args:
         images: (B, C, H, W) in [0, 1].
         amount: strength, (B,); 0 is the identity.
-        sigma_px: width of the blur, (B,).
-        threshold: detail weaker than this, in [0, 1] units, is left alone, (B,); None sharpens everything.
+        sigma_px: standard deviation of the blur, (B,).
+        threshold: weaker detail, in [0, 1] units, is not sharpened, (B,); None sharpens everything.
 
     Returns:
-        Sharpened images, (B, C, H, W) in [0, 1]; differentiable in the images (the mask counts as constant).
+        Sharpened images, (B, C, H, W) in [0, 1]; differentiable in the images, with the mask as a constant.
     """
     size_px = 2 * math.ceil(3 * float(sigma_px.max())) + 1
     kernels = gaussian_kernel(size_px, sigma_px)

@@ -1,22 +1,19 @@
-"""Noise: Gaussian, Poisson, grey, correlated in space or between channels, and a camera's shot and read noise.
+"""Add noise: Gaussian, Poisson, grey, correlated between pixels or channels, and a camera's shot and read noise.
 
-Every function is a reparametrisation of standard normal noise that depends on the sample's integer seed only:
-differentiable in the image and the strength, the same noise on every device and in every batch.
+Every function transforms standard normal noise that depends only on the integer seed of its sample. So the result is
+differentiable in the image and the strength, and the noise is the same on every device and in every batch.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from degrade.ops.blur import gaussian_kernel, reflect_pad
+from degrade.ops.compress import LUMA_WEIGHTS
 
-Channels = Literal["rgb", "grey", "mixed"]
-
-_PHOTONS_AT_WHITE = 256  # Real-ESRGAN counts 2^ceil(log2(distinct levels)): 256 for a photograph
-_LUMA = (0.299, 0.587, 0.114)
+_PHOTONS_AT_WHITE = 256  # Real-ESRGAN uses 2^ceil(log2(number of distinct levels)), which is 256 for a photograph
 
 
 def standard_noise(
@@ -27,26 +24,26 @@ def standard_noise(
     mixing: Tensor | None = None,
     grey: bool = False,
 ) -> Tensor:
-    """Normal noise of mean 0 and variance 1 per pixel, one seed per sample.
+    """Draw normal noise with mean 0 and variance 1 at each pixel, from one seed per sample.
 
     Args:
-        images: (B, 3, H, W), gives size, type and device.
+        images: (B, 3, H, W); the noise gets their size, type and device.
         seeds: B non-negative integers.
-        correlation_px: sigma of the Gaussian that correlates neighbours; 0 is white noise.
-        mixing: (3, 3) matrix M that turns independent channels into ones with covariance M M^T; None for independent.
-        grey: one plane shared by the three channels.
+        correlation_px: sigma of the Gaussian that correlates neighbouring pixels; 0 gives white noise.
+        mixing: (3, 3) matrix M that gives the channels the covariance M M^T; None keeps them independent.
+        grey: draw one plane for the three channels.
 
     Returns:
-        (B, 3, H, W), or (B, 1, H, W) when ``grey``; drawn on the CPU in float32 and then moved.
+        (B, 3, H, W), or (B, 1, H, W) if ``grey``; drawn on the CPU in float32 and then moved.
 
     Raises:
-        ValueError: there is not one seed per sample.
+        ValueError: the number of seeds is not the number of samples.
     """
     if len(seeds) != len(images):
         raise ValueError(f"{len(seeds)} seeds for {len(images)} images; pass one seed per sample")
     height, width = images.shape[-2:]
     kernel = gaussian_kernel(2 * round(3 * correlation_px) + 1, torch.tensor([correlation_px]))[0]
-    margin = kernel.shape[-1] - 1  # drawn beyond the borders, so that they are as noisy as the middle
+    margin = kernel.shape[-1] - 1  # noise is drawn beyond the borders, so that they are as noisy as the centre
     shape = (1 if grey else 3, 1, height + margin, width + margin)
     noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     if margin:
@@ -64,15 +61,15 @@ def gaussian_noise(
     mixing: Tensor | None = None,
     grey: bool = False,
 ) -> Tensor:
-    """Add Gaussian noise of a standard deviation per sample.
+    """Add Gaussian noise with one standard deviation per sample.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
         sigma: standard deviation in [0, 1] units, (B,).
         seeds: B non-negative integers.
-        correlation_px: as in ``standard_noise``.
-        mixing: as in ``standard_noise``.
-        grey: as in ``standard_noise``.
+        correlation_px: see `standard_noise`.
+        mixing: see `standard_noise`.
+        grey: see `standard_noise`.
 
     Returns:
         Noisy images, (B, 3, H, W), not clipped.
@@ -84,23 +81,23 @@ def gaussian_noise(
 def poisson_noise(images: Tensor, strength: Tensor, seeds: Sequence[int], *, grey: bool = False) -> Tensor:
     """Add the deviation of a photon count from its mean, times a strength (Real-ESRGAN's ``poisson_scale_range``).
 
-    The count at white is 256, so the variance is strength^2 * image / 256. The count is not drawn as an integer but as
-    the quadratic of a normal (Cornish-Fisher) that has Poisson's mean and variance exactly and its skewness to 1 % from
-    two photons on: several times faster than drawing integers, and differentiable.
+    White is 256 photons, so the variance is strength^2 * image / 256. Instead of integers, this draws a quadratic
+    function of normal noise (Cornish-Fisher). It has the mean and variance of the Poisson distribution exactly, and
+    its skewness within 1 % from two photons on; it is several times faster than drawing integers, and differentiable.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
         strength: factor on the deviation, (B,); 1 is a true photon count.
         seeds: B non-negative integers.
-        grey: deviation of the luma, the same in the three channels.
+        grey: add the deviation of the luma to all three channels.
 
     Returns:
         Noisy images, (B, 3, H, W), not clipped.
     """
     mean = images.clamp(0, 1)
     if grey:
-        mean = (mean * torch.tensor(_LUMA).to(images)[:, None, None]).sum(1, keepdim=True)
-    photons = (mean * _PHOTONS_AT_WHITE).clamp(min=1e-3)  # keeps the slope of the root finite at black
+        mean = (mean * torch.tensor(LUMA_WEIGHTS).to(images)[:, None, None]).sum(1, keepdim=True)
+    photons = (mean * _PHOTONS_AT_WHITE).clamp(min=1e-3)  # the clamp keeps the gradient of the root finite at black
     noise = standard_noise(images, seeds, grey=grey)
     skew = (photons / 2).sqrt().clamp(max=1 / 6)
     deviation = (photons - 2 * skew.square()).clamp(min=1e-12).sqrt() * noise + skew * (noise.square() - 1)
@@ -116,22 +113,22 @@ def camera_noise(
     *,
     mosaic: bool = True,
 ) -> Tensor:
-    """Noise as a camera makes it: undo a simple ISP, add shot and read noise on the sensor, develop again.
+    """Add noise as a camera does: undo a simple ISP, add shot and read noise to the raw values, apply the ISP again.
 
-    sRGB curve and white balance are undone; the raw value x gets variance shot * x + read (Brooks et al., "Unprocessing
-    Images for Learned Raw Denoising", CVPR 2019, section 3.1); an RGGB mosaic is sampled and demosaicked bilinearly,
-    which leaves the colour-blotched, spatially correlated noise of real photographs.
+    The ISP is the white balance and the sRGB curve. A raw value x gets noise with variance shot * x + read (Brooks et
+    al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019, section 3.1). An RGGB mosaic is then sampled and
+    interpolated bilinearly, which gives the spatially correlated colour noise of real photographs.
 
     Args:
         images: sRGB, (B, 3, H, W) in [0, 1].
-        shot: shot noise variance per unit of light, (B,).
-        read: read noise variance, (B,).
-        gains: white balance gains of red and blue against green, (B, 2), > 0.
+        shot: variance of the shot noise per unit of light, (B,).
+        read: variance of the read noise, (B,).
+        gains: white balance gains of red and blue relative to green, (B, 2), > 0.
         seeds: B non-negative integers.
         mosaic: sample and interpolate a Bayer mosaic; False leaves the noise white.
 
     Returns:
-        sRGB images, (B, 3, H, W), in [0, 1]; highlights clip as on a sensor.
+        sRGB images, (B, 3, H, W), in [0, 1]; highlights are clipped as on a sensor.
     """
     red, blue = gains.to(images).T
     gain = torch.stack([red, torch.ones_like(red), blue], 1)[:, :, None, None]
@@ -156,19 +153,20 @@ def linear_to_srgb(light: Tensor) -> Tensor:
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:
-    """``values ** exponent`` in pieces too small for torch to share among threads.
+    """Compute ``values ** exponent`` in pieces that are too small for torch to split among threads.
 
-    Its vector and scalar powers differ in the last bit, and which pixels fall to which depends on where threads split.
+    torch's vector and scalar powers differ in the last bit, and the places where it splits the work decide which
+    pixels get which.
     """
     return torch.cat([piece**exponent for piece in values.flatten().split(16384)]).reshape(values.shape)
 
 
 def _demosaic(raw: Tensor) -> Tensor:
-    """Keep one colour per pixel (RGGB), interpolate the others bilinearly."""
+    """Keep one colour per pixel (RGGB) and interpolate the others bilinearly."""
     height, width = raw.shape[-2:]
     row, column = torch.arange(height)[:, None] % 2, torch.arange(width)[None] % 2
     kept = torch.stack([(row == 0) & (column == 0), row != column, (row == 1) & (column == 1)]).to(raw)
     sparse = [[0.25, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 0.25]]
     dense = [[0.0, 0.25, 0.0], [0.25, 1.0, 0.25], [0.0, 0.25, 0.0]]
     kernels = torch.tensor([sparse, dense, sparse]).to(raw)[:, None]
-    return F.conv2d(reflect_pad(raw * kept, 1), kernels, groups=3)  # a mirrored border keeps the mosaic's parity
+    return F.conv2d(reflect_pad(raw * kept, 1), kernels, groups=3)  # mirrored borders keep the order of the mosaic

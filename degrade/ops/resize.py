@@ -1,7 +1,7 @@
-"""Resize: area, bilinear, bicubic, lanczos and nearest, with or without antialiasing.
+"""Resize images: area, bilinear, bicubic, lanczos and nearest, with or without antialiasing.
 
-Pixel centres stay aligned (half-pixel convention), whatever the factor: an LR image made by several resizes does not
-drift against its HR. All modes are differentiable in the image.
+Pixel centres stay aligned (half-pixel convention) for every factor, so an LR image that is resized several times does
+not shift against its HR. All modes are differentiable in the image.
 """
 
 import functools
@@ -23,13 +23,14 @@ def resize(images: Tensor, size: tuple[int, int], mode: ResizeMode = "bicubic", 
     Args:
         images: (B, C, H, W).
         size: target (height, width), each >= 1.
-        mode: "area" is the block mean, which needs no antialiasing; "bicubic" is Keys' kernel with a = -0.75 (OpenCV)
-            without and a = -0.5 (MATLAB, PIL) with antialiasing; "lanczos" has 3 lobes; "nearest" picks the pixel under
-            the centre.
-        antialias: widen the kernel when reducing, as MATLAB and PIL do; False samples, and aliases, as Real-ESRGAN.
+        mode: "area" is the block mean, which needs no antialiasing. "bicubic" is Keys' kernel, with a = -0.5 (as
+            MATLAB and PIL) if antialiased and a = -0.75 (as OpenCV) if not. "lanczos" has 3 lobes. "nearest" takes the
+            pixel under the centre.
+        antialias: widen the kernel when the image is reduced, as MATLAB and PIL do; False lets it alias, as
+            Real-ESRGAN does.
 
     Returns:
-        (B, C, height, width). Bicubic and lanczos may overshoot the range of the input.
+        (B, C, height, width). Bicubic and lanczos may leave the range of the input.
 
     Raises:
         ValueError: a target side is below 1, or the mode is unknown.
@@ -55,7 +56,7 @@ def resize(images: Tensor, size: tuple[int, int], mode: ResizeMode = "bicubic", 
 def _resample(images: Tensor, dim: int, target: int, mode: str, antialias: bool) -> Tensor:
     """Resample one axis, tap by tap.
 
-    torch has no lanczos, and its plain bilinear takes another path, with other last bits, when it may use two threads.
+    torch has no lanczos, and the last bits of its bilinear mode depend on the number of threads.
     """
     source = images.shape[dim]
     step = source / target
@@ -65,7 +66,7 @@ def _resample(images: Tensor, dim: int, target: int, mode: str, antialias: bool)
     taps = 2 * math.ceil(lobes * stretch)
     positions = (torch.floor(centres).long() - taps // 2 + 1)[:, None] + torch.arange(taps)
     distance = (positions - centres[:, None]) / stretch
-    inside = (positions >= 0) & (positions < source)  # as PIL: taps beyond the border are left out
+    inside = (positions >= 0) & (positions < source)  # taps beyond the border are left out, as in PIL
     if mode == "bilinear":
         weights = (1 - distance.abs()).clamp(min=0) * inside
     else:

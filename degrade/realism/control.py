@@ -12,9 +12,9 @@ import numpy as np
 
 from degrade.images.alignment import subpixel_shift
 from degrade.images.crops import ImagePool
-from degrade.images.geometry import Rgb
+from degrade.images.geometry import Crops, Rgb
 from degrade.images.real_pairs import aligned_pairs
-from degrade.images.tensors import Crops, to_tensors
+from degrade.images.tensors import to_tensors
 from degrade.mix import DegradationMix
 from degrade.networks.texture import high_pass
 from degrade.realism.columns import Column, Figures

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from degrade.degrader import WEIGHTS_DIR
-from degrade.images.tensors import Crops, to_tensors
-from degrade.networks.texture import TEXTURE_DIM, high_pass
-from degrade.networks.unet import phase_planes
+from degrade.images.geometry import Crops
+from degrade.images.tensors import to_tensors
+from degrade.networks.texture import TEXTURE_DIM, high_pass, phase_planes
 from degrade.realism.distances import Array
 from degrade.realism.sets import BATCH
 

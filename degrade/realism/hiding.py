@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from degrade.images.tensors import Crops, to_tensors
+from degrade.images.geometry import Crops
+from degrade.images.tensors import to_tensors
 from degrade.ops.blur import blur, gaussian_kernel
 from degrade.ops.compress import jpeg, quantise
 from degrade.realism.columns import Figures

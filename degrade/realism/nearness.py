@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from degrade.images.geometry import Rgb, reduce_by
-from degrade.images.tensors import Crops, to_tensors
+from degrade.images.geometry import Crops, Rgb, reduce_by
+from degrade.images.tensors import to_tensors
 from degrade.networks.texture import high_pass
 from degrade.realism.columns import Column, Figures
 from degrade.realism.distances import Array, density_coverage, frechet, kid, precision_recall, wasserstein_1

@@ -21,7 +21,7 @@ from degrade.files.sources import list_sources
 from degrade.files.store import write_atomic
 from degrade.images.crops import ImagePool, list_lr
 from degrade.mix import DegradationMix, fingerprint, reference_codes
-from degrade.networks.texture import BLOCK
+from degrade.ops.compress import JPEG_BLOCK
 from degrade.realism.budget import DEFAULT_BUDGET, Budget
 from degrade.realism.columns import LABELS, Column, Figures
 from degrade.realism.control import (
@@ -156,9 +156,10 @@ def _check(config: RealismConfig) -> None:
         raise ValueError(f"codes {config.codes!r} is unknown; use 'bank' or 'real'")
     if config.codes == "real" and config.reference_dir:
         raise ValueError("codes 'real' and a reference folder were both given; choose one source of the codes")
-    if config.crop_size % BLOCK or config.crop_size < 4 * BLOCK:
+    if config.crop_size % JPEG_BLOCK or config.crop_size < 4 * JPEG_BLOCK:
         raise ValueError(
-            f"crop size {config.crop_size} does not fit JPEG blocks; use a multiple of {BLOCK}, at least {4 * BLOCK}"
+            f"crop size {config.crop_size} does not fit JPEG blocks; "
+            f"use a multiple of {JPEG_BLOCK}, at least {4 * JPEG_BLOCK}"
         )
     if config.crops < 16:
         raise ValueError(f"{config.crops} crops are too few to compute distances; use at least 16, better 200")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from degrade.images.tensors import Crops, to_tensors
+from degrade.images.geometry import Crops
+from degrade.images.tensors import to_tensors
 from degrade.realism.columns import Figures
 from degrade.realism.distances import Array, wasserstein_1
 from degrade.realism.sets import CropSets

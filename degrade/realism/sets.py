@@ -14,10 +14,10 @@ import torch
 
 from degrade.degrader import RealisticDegrader
 from degrade.images.crops import ImagePool
-from degrade.images.geometry import reduce_by
-from degrade.images.tensors import Crops, to_image, to_tensors
+from degrade.images.geometry import Crops, reduce_by
+from degrade.images.tensors import to_image, to_tensors
 from degrade.mix import DegradationMix, Record, apply_records
-from degrade.networks.texture import BLOCK
+from degrade.ops.compress import JPEG_BLOCK
 from degrade.realism.columns import Column
 from degrade.recipes.recipe import DrawnRecipe, Recipe
 
@@ -69,11 +69,11 @@ def gather(
     reference, held_out = real.halves(seed)
     # Both pools are shuffled alike. If the HR images are the partners of the real ones, their halves match.
     hr_crops = hr.crops(count, side * scale, seed, among=[source for half in hr.halves(seed) for source in half])
-    other = real.crops(count, side, seed + 1, among=reference, grid=BLOCK)
+    other = real.crops(count, side, seed + 1, among=reference, grid=JPEG_BLOCK)
     if codes_from_real:
         learned = {name: _with_codes_of(other, mix) for name, mix in learned.items()}
     return CropSets(
-        real=real.crops(count, side, seed, among=held_out, grid=BLOCK),
+        real=real.crops(count, side, seed, among=held_out, grid=JPEG_BLOCK),
         hr=hr_crops,
         made={
             Column.REAL: other,

@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from degrade.images.geometry import Rgb
-from degrade.images.tensors import Crops
+from degrade.images.geometry import Crops, Rgb
 from degrade.networks.block_quantiser import LUMA_STEPS, coarseness_of_quality, cosine_basis
-from degrade.networks.texture import BLOCK
+from degrade.ops.compress import CB_SCALE, CR_SCALE, JPEG_BLOCK, LUMA_WEIGHTS
 from degrade.realism.distances import Array
 
 LAGS = {"x": (0, 1), "y": (1, 0), "down": (1, 1), "up": (1, -1)}  # shift in rows and columns
@@ -88,8 +87,9 @@ def table_of(images: Crops) -> dict[str, Array]:
 def luma_chroma(image: Rgb) -> tuple[Array, Array, Array]:
     """Convert RGB to JPEG's Y, Cb and Cr in grey levels, with chroma around zero: (h, w, 3) uint8 -> three (h, w)."""
     red, green, blue = np.moveaxis(image.astype(np.float64), 2, 0)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    return luma, (blue - luma) * 0.564, (red - luma) * 0.713
+    red_weight, green_weight, blue_weight = LUMA_WEIGHTS
+    luma = red_weight * red + green_weight * green + blue_weight * blue
+    return luma, (blue - luma) * CB_SCALE, (red - luma) * CR_SCALE
 
 
 def haar_noise_sigma(plane: Array) -> float:
@@ -115,14 +115,13 @@ def noise_correlation(luma: Array) -> dict[str, float]:
     """
     residual = luma - cv2.GaussianBlur(luma, (5, 5), 0)
     patches = [
-        residual[top : top + BLOCK, left : left + BLOCK]
-        for top in range(0, luma.shape[0] - BLOCK + 1, BLOCK)
-        for left in range(0, luma.shape[1] - BLOCK + 1, BLOCK)
+        residual[top : top + JPEG_BLOCK, left : left + JPEG_BLOCK]
+        for top in range(0, luma.shape[0] - JPEG_BLOCK + 1, JPEG_BLOCK)
+        for left in range(0, luma.shape[1] - JPEG_BLOCK + 1, JPEG_BLOCK)
     ]
     smooth = cv2.GaussianBlur(luma, (0, 0), 2)
     slope = np.hypot(cv2.Sobel(smooth, cv2.CV_64F, 1, 0), cv2.Sobel(smooth, cv2.CV_64F, 0, 1))
-    rows, columns = luma.shape[0] // BLOCK, luma.shape[1] // BLOCK
-    steepness = slope[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).mean((1, 3)).ravel()
+    steepness = _blocks(slope).mean((1, 3)).ravel()
     flattest = np.argsort(steepness, kind="stable")[: max(1, round(FLAT_SHARE * len(steepness)))]
     flat = np.stack([patches[i] for i in flattest])
     power = (flat**2).mean() + QUANTISATION**2
@@ -135,7 +134,7 @@ def blockiness(luma: Array) -> float:
     ratios = []
     for plane in (luma, luma.T):
         step = np.abs(np.diff(plane, axis=1)).mean(0) + QUANTISATION
-        border = np.arange(len(step)) % BLOCK == BLOCK - 1
+        border = np.arange(len(step)) % JPEG_BLOCK == JPEG_BLOCK - 1
         ratios.append(np.log(step[border].mean() / step[~border].mean()))
     return float(np.mean(ratios))
 
@@ -150,9 +149,8 @@ def jpeg_quality(luma: Array) -> float:
     steps divide its own.
     """
     cosines, tables = _cosines(), _luma_tables()
-    rows, columns = (length // BLOCK for length in luma.shape)
-    blocks = luma[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3) - 128
-    coefficients = (cosines @ blocks @ cosines.T).reshape(-1, BLOCK * BLOCK).astype(np.float32)
+    blocks = _blocks(luma).transpose(0, 2, 1, 3) - 128
+    coefficients = (cosines @ blocks @ cosines.T).reshape(-1, JPEG_BLOCK * JPEG_BLOCK).astype(np.float32)
     fits = np.zeros(len(QUALITIES))
     for number, steps in enumerate(tables):
         used = (np.abs(coefficients) > steps / 2) & (steps >= 4)  # includes DC, whose comb is just as sharp
@@ -226,6 +224,12 @@ def spectrum_slope(log_power: Array) -> float:
     frequency = spectrum_frequencies()
     upper = frequency > 0.25
     return float(np.polyfit(np.log(frequency[upper]), log_power[upper], 1)[0])
+
+
+def _blocks(plane: Array) -> Array:
+    """Split a plane into JPEG's blocks: (h, w) -> (h // 8, 8, w // 8, 8)."""
+    rows, columns = (length // JPEG_BLOCK for length in plane.shape)
+    return plane[: rows * JPEG_BLOCK, : columns * JPEG_BLOCK].reshape(rows, JPEG_BLOCK, columns, JPEG_BLOCK)
 
 
 def _profiles(luma: Array) -> Array:

@@ -13,6 +13,7 @@ from degrade.degrader import RealisticDegrader
 from degrade.files.sources import list_sources
 from degrade.images.crops import ImagePool, list_lr
 from degrade.mix import DegradationMix
+from degrade.ops.compress import JPEG_BLOCK
 from degrade.realism.distances import kid, wasserstein_1
 from degrade.realism.features import LrFeatures
 from degrade.realism.sets import make
@@ -40,7 +41,7 @@ class StopSignal:
         photographs = ImagePool.open(list_sources(hr_dir), min_side=LR_SIDE * scale, max_side=max_hr_side)
         self.hr = photographs.crops(CROPS, LR_SIDE * scale, seed=0)
         real = ImagePool.open([source for folder in lr_dirs for source in list_lr(Path(folder))], min_side=LR_SIDE)
-        crops = real.crops(CROPS, LR_SIDE, seed=0, grid=8)
+        crops = real.crops(CROPS, LR_SIDE, seed=0, grid=JPEG_BLOCK)
         self.features = LrFeatures.shipped()
         self.real_features, self.real_table = self.features.of_crops(crops), table_of(crops)
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from degrade.images.tensors import Crops, to_tensors
+from degrade.images.geometry import Crops
+from degrade.images.tensors import to_tensors
 from degrade.mix import DegradationMix
 from degrade.networks.texture import high_pass
 from degrade.realism.columns import Column, Figures

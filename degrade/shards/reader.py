@@ -90,9 +90,7 @@ class _ShardOrder(IterableDataset[dict[str, str]]):
                 yield {"url": draw.choice(self.tars)}
         order = list(self.tars)
         if self.shuffled:
-            random.Random(f"{self.seed}/{self.epoch}").shuffle(
-                order
-            )  # the same order everywhere: the shares must not overlap
+            random.Random(f"{self.seed}/{self.epoch}").shuffle(order)  # equal everywhere: shares must not overlap
         yield from ({"url": tar} for tar in order[place::places])
 
 

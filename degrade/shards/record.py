@@ -62,9 +62,8 @@ class SampleMeta:
     def __post_init__(self) -> None:
         for name, expected in type(self).__annotations__.items():
             value = getattr(self, name)
-            if (
-                type(value) is not expected
-            ):  # subclasses are refused too: True or a numpy float would change the type of the column
+            # not isinstance: True and numpy floats would change the type of the column
+            if type(value) is not expected:
                 raise ValueError(f"{name} {value!r} is of type {type(value).__name__}; pass {expected.__name__}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(

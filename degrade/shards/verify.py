@@ -202,7 +202,8 @@ def _measure(pairs: Iterator[_Pair], report: VerifyReport) -> None:
         report.scale = scales.most_common(1)[0][0]
         for scale in sorted(set(scales) - {report.scale}):
             report.problems.append(
-                f"{scales[scale]} pairs have scale {scale} instead of {report.scale}, the scale of most; one is {examples[scale]}"
+                f"{scales[scale]} pairs have scale {scale} instead of {report.scale}, the scale of most; "
+                f"one is {examples[scale]}"
             )
     if shifts:
         report.shift_pairs = len(shifts)

@@ -194,12 +194,7 @@ def _full_disk_explained() -> Iterator[None]:
 
 
 def _listed(source: Source) -> tuple[str, int, bytes, int]:
-    return (
-        source.name,
-        source.bytes_len,
-        os.fsencode(source.path),
-        source.offset,
-    )  # bytes, because a path may not be UTF-8
+    return source.name, source.bytes_len, os.fsencode(source.path), source.offset  # a path may not be UTF-8
 
 
 def _planned(source: PlannedSource) -> tuple[str, int, int, int, int, int]:

@@ -5,13 +5,16 @@ import json
 import os.path
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from degrade.degrader import RealisticDegrader
 from degrade.mix import DegradationMix, fingerprint, reference_codes
 from degrade.recipes.recipe import Recipe
 from degrade.synth.settings import SynthSettings
+
+if TYPE_CHECKING:
+    from degrade.degrader import RealisticDegrader
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Job:
             ValueError: the weights do not have the hash in the settings, or do not fit the settings.
         """
         settings = self.settings
-        degrader = RealisticDegrader.from_pretrained(self.degrader).eval() if self.degrader else None
+        degrader = _load(self.degrader) if self.degrader else None
         if degrader and fingerprint(degrader) != settings.degrader_sha256:
             raise ValueError(
                 f"the weights of {self.degrader} are not those that this run started with "
@@ -65,7 +68,7 @@ def resolve_job(settings: SynthSettings, *, degrader: str, reference_dir: Path |
         if reference_dir is not None:
             raise ValueError("--reference-dir needs a learned degrader; --degrader none has no codes")
         return Job(replace(settings, degrader="none", steps=0), "", None)
-    model = RealisticDegrader.from_pretrained(degrader).eval()
+    model = _load(degrader)
     codes = None if reference_dir is None else reference_codes(model, reference_dir)
     codes_sha256 = "" if codes is None else hashlib.sha256(json.dumps(codes).encode()).hexdigest()
     name = Path(degrader).resolve().name if os.path.isdir(degrader) else degrader
@@ -75,3 +78,9 @@ def resolve_job(settings: SynthSettings, *, degrader: str, reference_dir: Path |
     job = Job(settings, degrader, codes)
     job.mix()  # raises the error now, rather than in a worker, if something does not fit
     return job
+
+
+def _load(name: str) -> "RealisticDegrader":
+    from degrade.degrader import RealisticDegrader  # here, since workers that apply only a recipe need no diffusers
+
+    return RealisticDegrader.from_pretrained(name).eval()

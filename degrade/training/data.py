@@ -17,11 +17,11 @@ from torch import Tensor
 from degrade.degrader import MIN_REFERENCE_SIDE
 from degrade.files.sources import list_sources
 from degrade.images.crops import ImagePool
-from degrade.images.geometry import Image, corner, crop
+from degrade.images.geometry import Rgb, corner, crop
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_tensor
-from degrade.networks.block_quantiser import NONE, coarseness_of_quality
-from degrade.networks.unet import STRIDE
+from degrade.networks.block_quantiser import UNCOMPRESSED, coarseness_of_quality
+from degrade.ops.compress import JPEG_BLOCK
 from degrade.recipes.compress import DrawnJpeg, DrawnQuantise, DrawnWebp
 from degrade.recipes.recipe import DrawnRecipe, Recipe
 from degrade.recipes.resize import DrawnResize
@@ -58,7 +58,7 @@ class DataConfig:
 
 def fitting_crop(hr_crop: int, scale: int) -> int:
     """Return the largest side of HR crops up to ``hr_crop`` whose LR crops are multiples of 8 pixels, at least 16."""
-    return max(MIN_REFERENCE_SIDE // STRIDE, hr_crop // (STRIDE * scale)) * STRIDE * scale
+    return max(MIN_REFERENCE_SIDE // JPEG_BLOCK, hr_crop // (JPEG_BLOCK * scale)) * JPEG_BLOCK * scale
 
 
 class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -79,9 +79,9 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, config: DataConfig, *, scale: int, hr_crop: int, batch_size: int, seed: int) -> None:
-        if hr_crop % (STRIDE * scale):
+        if hr_crop % (JPEG_BLOCK * scale):
             raise ValueError(
-                f"hr_crop {hr_crop} is not a multiple of {STRIDE * scale} (8 LR pixels at scale {scale}); "
+                f"hr_crop {hr_crop} is not a multiple of {JPEG_BLOCK * scale} (8 LR pixels at scale {scale}); "
                 f"use {fitting_crop(hr_crop, scale)}"
             )
         if hr_crop // scale < MIN_REFERENCE_SIDE:
@@ -148,8 +148,8 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         crops = []
         for index, image in enumerate(chain((lr for _, lr in self.pairs), self.lr.whole_images())):
             rng = random.Random(f"{self.seed}/bank/{index}")
-            side = min(BANK_SIDE, *(length // STRIDE * STRIDE for length in image.shape[:2]))
-            own = [to_tensor(crop(image, *corner(rng, image, side, STRIDE), side)) for _ in range(BANK_CROPS)]
+            side = min(BANK_SIDE, *(length // JPEG_BLOCK * JPEG_BLOCK for length in image.shape[:2]))
+            own = [to_tensor(crop(image, *corner(rng, image, side, JPEG_BLOCK), side)) for _ in range(BANK_CROPS)]
             crops.append(torch.cat(own))
         return crops
 
@@ -175,11 +175,11 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
             compression = torch.tensor(compression_of(params)).expand(2, 2)
             return hr, lr, torch.ones(2, dtype=torch.bool), compression
         image = self.lr.pick(rng, number)
-        crops = [crop(image, *corner(rng, image, self.lr_crop, STRIDE), self.lr_crop) for _ in range(2)]
+        crops = [crop(image, *corner(rng, image, self.lr_crop, JPEG_BLOCK), self.lr_crop) for _ in range(2)]
         return hr, torch.cat([to_tensor(crop) for crop in crops]), torch.zeros(2, dtype=torch.bool), unknown
 
-    def _pair_crop(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
-        top, left = corner(rng, lr, self.lr_crop, STRIDE)
+    def _pair_crop(self, rng: random.Random, hr: Rgb, lr: Rgb) -> tuple[Tensor, Tensor]:
+        top, left = corner(rng, lr, self.lr_crop, JPEG_BLOCK)
         hr_part = crop(hr, top * self.scale, left * self.scale, self.hr_crop)
         return to_tensor(hr_part), to_tensor(crop(lr, top, left, self.lr_crop))
 
@@ -201,7 +201,7 @@ def compression_of(params: DrawnRecipe) -> tuple[float, float]:
             since_resize.append(step)
     codecs = [step for step in since_resize if isinstance(step, DrawnJpeg | DrawnWebp)]
     if not codecs:
-        return math.log(NONE), 0.0
+        return math.log(UNCOMPRESSED), 0.0
     last = since_resize[-1]
     if len(codecs) > 1 or not isinstance(last, DrawnJpeg):
         return math.nan, math.nan

@@ -12,7 +12,7 @@ import torch
 from degrade.degrader import RealisticDegrader
 from degrade.images.codec import encode_image
 from degrade.images.contact_sheet import contact_sheet
-from degrade.images.geometry import Image
+from degrade.images.geometry import Rgb
 from degrade.images.tensors import to_image
 from degrade.training.data import TrainingData
 
@@ -73,7 +73,7 @@ def plot_curves(metrics: Path, path: Path, curves: Sequence[str] = CURVES) -> No
     path.write_bytes(encode_image(np.vstack(grid), "png"))
 
 
-def _curve(name: str, points: list[tuple[int, float]], width: int = 360, height: int = 200) -> Image:
+def _curve(name: str, points: list[tuple[int, float]], width: int = 360, height: int = 200) -> Rgb:
     panel = np.full((height, width, 3), 255, np.uint8)
     left, right, top, bottom = 12, width - 12, 34, height - 22
     cv2.rectangle(panel, (left, top), (right, bottom), (225, 225, 225), 1)

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from degrade.degrader import RealisticDegrader
+from degrade.training.average import moving_average
 from degrade.training.config import DegraderTrainConfig
 from degrade.training.data import TrainingData
 from degrade.training.loop import RunOptions, load_batches, make_accelerator, run_training
@@ -90,7 +91,7 @@ class DegraderTraining:
         for network in self.models.parts().values():
             network.to(self.device)
         self.optimizers = Optimizers.build(self.models, accelerator, clip=schedule.grad_clip)
-        self.average_of = EMAModel(self.models.degrader.parameters(), decay=schedule.ema_decay)
+        self.average_of = moving_average(self.models.degrader, schedule.ema_decay)
         optimizers = {"generator": self.optimizers.generator.adamw, "critic": self.optimizers.critic.adamw}
         self.state = TrainState(self.models.parts(), optimizers, {"degrader": self.average_of})
 
@@ -109,7 +110,7 @@ class DegraderTraining:
     def average(self) -> None:
         """Update the moving average of the degrader's weights."""
         if self.config.schedule.ema_decay:
-            self.average_of.step(self.models.degrader.parameters())
+            self.average_of.update_parameters(self.models.degrader)
 
     def averaged(self) -> RealisticDegrader:
         """Return a copy of the degrader with averaged weights and a bank."""
@@ -127,7 +128,9 @@ class DegraderTraining:
         plot_curves(out / "metrics.jsonl", out / "curves.png", CURVES)
 
 
-def averaged_degrader(trained: RealisticDegrader, average: EMAModel | None, data: TrainingData) -> RealisticDegrader:
+def averaged_degrader(
+    trained: RealisticDegrader, average: AveragedModel | None, data: TrainingData
+) -> RealisticDegrader:
     """Copy a degrader with its averaged weights, and give it a bank of codes.
 
     Args:
@@ -137,7 +140,7 @@ def averaged_degrader(trained: RealisticDegrader, average: EMAModel | None, data
     """
     degrader = deepcopy(trained)
     if average is not None:
-        average.copy_to(degrader.parameters())
+        degrader.load_state_dict(average.module.state_dict())
     crops = data.real_lr_crops
     if not crops:
         crops = [data[-1 - i]["lr"] for i in range(BANK_BATCHES)]  # numbers that training never reaches

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
-from diffusers.training_utils import EMAModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from degrade.errors import shown
 from degrade.networks.weight_files import check_shapes, read_header, read_tensors
@@ -38,14 +38,14 @@ class TrainState:
 
     parts: Mapping[str, nn.Module]
     optimizers: Mapping[str, torch.optim.Optimizer]
-    averages: Mapping[str, EMAModel]
+    averages: Mapping[str, AveragedModel]
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path, step: int, seconds: float, processes: int) -> None:
         """Write one file, which replaces an old one in one move."""
         tensors = {f"part/{part}/{k}": v for part, net in self.parts.items() for k, v in net.state_dict().items()}
-        for name, ema in self.averages.items():
-            tensors |= {f"ema/{name}/{i}": shadow for i, shadow in enumerate(ema.shadow_params)}
+        for name, average in self.averages.items():
+            tensors |= {f"ema/{name}/{i}": tensor for i, tensor in enumerate(average.module.parameters())}
         for name, optimizer in self.optimizers.items():
             for index, slots in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer/{name}/{index}/{slot}": value for slot, value in slots.items()}
@@ -83,8 +83,8 @@ class TrainState:
             for part, network in self.parts.items()
             for key, tensor in network.state_dict().items()
         }
-        for name, ema in self.averages.items():
-            expected |= {f"ema/{name}/{i}": shadow.shape for i, shadow in enumerate(ema.shadow_params)}
+        for name, average in self.averages.items():
+            expected |= {f"ema/{name}/{i}": tensor.shape for i, tensor in enumerate(average.module.parameters())}
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         check_shapes({name: shape for name, shape in shapes.items() if name.startswith(("part/", "ema/"))}, expected)
         for name, optimizer in self.optimizers.items():
@@ -99,10 +99,11 @@ class TrainState:
     def _put_back(self, tensors: dict[str, Tensor], step: int) -> None:
         for part, module in self.parts.items():
             module.load_state_dict(_under(tensors, f"part/{part}/"))
-        for name, ema in self.averages.items():
-            shadows = _under(tensors, f"ema/{name}/")
-            ema.shadow_params = [shadows[str(i)].to(p.device) for i, p in enumerate(ema.shadow_params)]
-            ema.optimization_step = step
+        for name, average in self.averages.items():
+            averaged = _under(tensors, f"ema/{name}/")
+            for i, parameter in enumerate(average.module.parameters()):
+                parameter.data.copy_(averaged[str(i)])
+            average.n_averaged.fill_(step)
         for name, optimizer in self.optimizers.items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in _under(tensors, f"optimizer/{name}/").items():

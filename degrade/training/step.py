@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from degrade.degrader import RealisticDegrader
 from degrade.networks.discriminator import PatchDiscriminator
-from degrade.networks.texture import TEXTURE_DIM, high_pass, texture_statistics
+from degrade.networks.texture import TEXTURE_DIM, high_pass, scaled_texture, texture_statistics
 from degrade.ops.compress import quantise
 from degrade.training import losses
 from degrade.training.config import DegraderLoss, DegraderSize, DegraderTrainConfig
@@ -229,7 +229,7 @@ def degrader_loss(
     # Where HR and LR are a pair the truth is known; elsewhere the texture head predicts it.
     of_clean = texture_statistics((drawn.clean + 1) / 2)
     truth = texture_statistics((drawn.lr + 1) / 2) - of_clean
-    predicted = models.texture_head(torch.cat([code, of_clean / 4 + 1.5], dim=1))
+    predicted = models.texture_head(torch.cat([code, scaled_texture(of_clean)], dim=1))
     wanted = torch.where(paired[:, None], truth, predicted.detach())
     painted = [texture_statistics((sample + 1) / 2) - of_clean for sample in (first, second)]
     scores = [losses.energy_score(first, second, drawn.lr, patch) for patch in weights.energy_patches]

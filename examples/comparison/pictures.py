@@ -8,7 +8,7 @@ from torch import nn
 from comparison.scores import SCALE, TestImages, bicubic
 from degrade.images.codec import encode_image
 from degrade.images.contact_sheet import contact_sheet
-from degrade.images.geometry import Image
+from degrade.images.geometry import Rgb
 from degrade.images.tensors import to_image, to_tensor
 from degrade.networks.texture import high_pass
 
@@ -20,7 +20,7 @@ def show_arms(tests: TestImages, networks: Mapping[str, nn.Module]) -> bytes:
 
     Of every image the part with most detail is shown; of the images, evenly many with and without HR.
     """
-    pairs: list[tuple[Image | None, Image]] = [*tests.pairs[:: max(1, len(tests.pairs) // ROWS)][:ROWS]]
+    pairs: list[tuple[Rgb | None, Rgb]] = [*tests.pairs[:: max(1, len(tests.pairs) // ROWS)][:ROWS]]
     pairs += [(None, lr) for lr in tests.lr[:: max(1, len(tests.lr) // ROWS)][:ROWS]]
     rows = []
     for hr, lr in pairs:
@@ -35,7 +35,7 @@ def show_arms(tests: TestImages, networks: Mapping[str, nn.Module]) -> bytes:
     return encode_image(contact_sheet(rows, column_titles=["LR", "enlarged", *networks, "HR"]), "png")
 
 
-def _busiest(lr: Image) -> tuple[int, int]:
+def _busiest(lr: Rgb) -> tuple[int, int]:
     """Top and left of the window with most detail, on a coarse grid."""
     energy = high_pass(to_tensor(lr)).square().mean(1, keepdim=True)
     if min(lr.shape[:2]) <= SIDE:

@@ -12,7 +12,7 @@ from comparison.worlds import World
 from degrade.files.sources import list_sources
 from degrade.files.store import write_atomic
 from degrade.images.codec import read_image
-from degrade.images.geometry import Image
+from degrade.images.geometry import Rgb
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_image, to_tensor
 from degrade.realism.scores import load_scorers
@@ -79,7 +79,7 @@ class TestImages:
         """What a perfect SR would have."""
         return sum(self.niqe(hr) for hr, _ in self.pairs) / len(self.pairs)
 
-    def niqe(self, image: Image) -> float:
+    def niqe(self, image: Rgb) -> float:
         """Naturalness without a reference; smaller is better."""
         with torch.inference_mode():
             return float(self.metrics["niqe"](to_tensor(image)))
@@ -109,12 +109,12 @@ def kept_scores(file: Path, settings: dict[str, object]) -> dict[str, Any] | Non
     return dict(kept)
 
 
-def _run(upscale: Upscale, lr: Image) -> Image:
+def _run(upscale: Upscale, lr: Rgb) -> Rgb:
     with torch.inference_mode():
         return to_image(upscale(to_tensor(lr)).clamp(0, 1)[0])
 
 
-def _middles(hr: Image, lr: Image, hr_side: int) -> tuple[Image, Image]:
+def _middles(hr: Rgb, lr: Rgb, hr_side: int) -> tuple[Rgb, Rgb]:
     """The same middle of both images of a pair; the whole for 0."""
     if not hr_side:
         return hr, lr
@@ -125,7 +125,7 @@ def _middles(hr: Image, lr: Image, hr_side: int) -> tuple[Image, Image]:
     )
 
 
-def _middle_of(image: Image, side: int) -> tuple[slice, slice]:
+def _middle_of(image: Rgb, side: int) -> tuple[slice, slice]:
     """Rows and columns of a middle square, as far as the image reaches."""
     spans = []
     for length in image.shape[:2]:

@@ -104,7 +104,7 @@ def test_mistakes_are_one_sentence(tiny_degrader, hr):
     bicubic = Recipe.preset("bicubic")
     with pytest.raises(ValueError, match="neither a degrader nor a recipe"):
         DegradationMix(None, None)
-    with pytest.raises(ValueError, match="mix 1.5 is no probability"):
+    with pytest.raises(ValueError, match="mix 1.5 is not a probability"):
         DegradationMix(tiny_degrader, bicubic, mix=1.5)
     with pytest.raises(ValueError, match="is for scale 4, not 2"):
         DegradationMix(tiny_degrader, None, scale=2)

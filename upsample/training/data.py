@@ -17,14 +17,14 @@ from degrade.files.sources import Source, list_sources
 from degrade.files.tars import shard_paths, tar_members
 from degrade.images.codec import read_image
 from degrade.images.crops import ImagePool, ReadCache
-from degrade.images.geometry import Image, corner, crop
+from degrade.images.geometry import Rgb, corner, crop
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_tensor
+from degrade.ops.compress import JPEG_BLOCK
 from degrade.recipes.recipe import Recipe
 
 KINDS = ("shards", "pairs", "recipe", "online")
 TRIES = 20  # draws of a pair from shards before giving up
-GRID = 8  # LR pixels: crops of compressed pairs keep JPEG's blocks whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         with torch.no_grad():
             return hr, Recipe.apply(hr, [recipe.draw(rng.getrandbits(62), self.scale)])
 
-    def _usable_shard_pair(self, rng: random.Random) -> tuple[Image, Image]:
+    def _usable_shard_pair(self, rng: random.Random) -> tuple[Rgb, Rgb]:
         """Draw a pair that can be read and is large enough; warn about a broken one and draw another."""
         for _ in range(TRIES):
             try:
@@ -150,10 +150,11 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
                 reason = err
         raise ValueError(f"{TRIES} pairs in a row of the shards cannot be used; the last: {reason}")
 
-    def _cut(self, rng: random.Random, hr: Image, lr: Image) -> tuple[Tensor, Tensor]:
+    def _cut(self, rng: random.Random, hr: Rgb, lr: Rgb) -> tuple[Tensor, Tensor]:
         """Cut the same random crop of both images, turned and mirrored in one of eight ways."""
         side = self.hr_crop // self.scale
-        top, left = corner(rng, lr, side, GRID if min(lr.shape[:2]) >= side + GRID else 1)
+        grid = JPEG_BLOCK if min(lr.shape[:2]) >= side + JPEG_BLOCK else 1  # crops of JPEGs start where a block does
+        top, left = corner(rng, lr, side, grid)
         parts = [
             to_tensor(crop(hr, top * self.scale, left * self.scale, self.hr_crop)),
             to_tensor(crop(lr, top, left, side)),
@@ -171,7 +172,7 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         offset = rng.uniform(0, 1 - gain)
         return [part[:, order] * gain + offset for part in parts]
 
-    def _read_shard_pair(self, index: int) -> tuple[Image, Image]:
+    def _read_shard_pair(self, index: int) -> tuple[Rgb, Rgb]:
         hr_source, lr_source = self.shards[index]
         hr, lr = read_image(hr_source.read()), read_image(lr_source.read())
         if (hr.shape[0], hr.shape[1]) != (lr.shape[0] * self.scale, lr.shape[1] * self.scale):

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from degrade.degrader import RealisticDegrader
 from degrade.images.crops import ImagePool, list_lr
 from degrade.images.tensors import to_tensors
 from degrade.realism.stop_signal import StopSignal
+from degrade.training.average import moving_average
 from degrade.training.data import DataConfig, TrainingData
 from degrade.training.loop import load_batches
 from degrade.training.run import averaged_degrader
@@ -62,7 +62,7 @@ class LearningDegrader:
             seed=schedule.seed,
         )
         self.left_out = list(self.data.left_out)
-        self.average = EMAModel(models.degrader.parameters(), decay=schedule.ema_decay)
+        self.average = moving_average(models.degrader, schedule.ema_decay)
 
     def stop_signal(self) -> StopSignal | None:
         """Build the stop signal; None without real LR, or when the images are too small to measure."""
@@ -96,16 +96,14 @@ class LearningDegrader:
     def step_average(self) -> None:
         """Update the moving average, and give the copy that makes pairs its weights."""
         if self.config.schedule.ema_decay:
-            self.average.step(self.models.degrader.parameters())
+            self.average.update_parameters(self.models.degrader)
         self.follow()
 
     def follow(self) -> None:
         """Give the copy that makes pairs the averaged weights."""
-        if self.config.schedule.ema_decay:
-            self.average.copy_to(self.maker.parameters())
-        else:
-            for ours, theirs in zip(self.maker.parameters(), self.models.degrader.parameters(), strict=True):
-                ours.data.copy_(theirs.data)
+        learned = self.average.module if self.config.schedule.ema_decay else self.models.degrader
+        for ours, theirs in zip(self.maker.parameters(), learned.parameters(), strict=True):
+            ours.data.copy_(theirs.data)
 
     def averaged(self) -> RealisticDegrader:
         """Return a copy of the degrader with averaged weights, and a bank of the looks that it learns from."""

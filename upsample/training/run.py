@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -21,6 +20,7 @@ from degrade.degrader import RealisticDegrader
 from degrade.images.real_pairs import aligned_pairs
 from degrade.mix import DegradationMix, reference_codes
 from degrade.networks.discriminator import PatchDiscriminator
+from degrade.training.average import moving_average
 from degrade.training.config import DegraderSize
 from degrade.training.loop import RunOptions, load_batches, make_accelerator, make_autocast, run_training
 from degrade.training.report import plot_curves, write_card
@@ -163,7 +163,7 @@ class UpsamplerTraining:
             if net is not None:
                 net.to(accelerator.device)
         self.optimizers = Optimizers.build(self.nets, config, accelerator)
-        self.average_of = EMAModel(student.parameters(), decay=schedule.ema_decay)
+        self.average_of = moving_average(student, schedule.ema_decay)
         parts: dict[str, nn.Module] = {"upsampler": student}
         parts |= {"hr_critic": hr_critic} if hr_critic is not None else {}
         parts |= lower.parts() if lower is not None else {}
@@ -242,7 +242,7 @@ class UpsamplerTraining:
     def average(self) -> None:
         """Update the moving averages of student and degrader."""
         if self.config.schedule.ema_decay:
-            self.average_of.step(self.nets.student.parameters())
+            self.average_of.update_parameters(self.nets.student)
         if self.learning is not None:
             self.learning.step_average()
 
@@ -250,7 +250,7 @@ class UpsamplerTraining:
         """Return a copy of the upsampler with averaged weights."""
         model = deepcopy(self.nets.student)
         if self.config.schedule.ema_decay:
-            self.average_of.copy_to(model.parameters())
+            model.load_state_dict(self.average_of.module.state_dict())
         return model.eval()
 
     def validate(self, picture: Path) -> dict[str, float]:

@@ -327,9 +327,7 @@ def test_an_upload_that_arrives_short_is_no_upload(tmp_path, temporary, monkeypa
 
 def test_a_full_disk_for_what_grows_is_named_rather_than_the_object_store(tmp_path, temporary, monkeypatch):
     monkeypatch.setattr(store_module, "open", lambda *_: io.BufferedWriter(io.FileIO("/dev/full", "w")), raising=False)
-    with pytest.raises(
-        ShardError, match=rf"^disk full at {temporary} \(TMPDIR\), which holds local://.*/a until it is uploaded: free"
-    ):
+    with pytest.raises(ShardError, match=rf"^disk full at {temporary} \(TMPDIR\), which holds local://.*/a until"):
         ObjectStore(f"local://{tmp_path}/out").write("a", bytes(100_000))
 
 
@@ -341,9 +339,7 @@ def test_an_address_of_a_file_is_a_folder(tmp_path):
 
 @pytest.mark.parametrize("address", ["nonsense://bucket/x", "abfs://container/x"])  # unknown; its package is missing
 def test_a_scheme_that_cannot_be_opened_is_one_sentence(address):
-    with pytest.raises(
-        ShardError, match=rf"^{address} cannot be opened \(.*\); s3:// needs `pip install s3fs`"
-    ) as told:
+    with pytest.raises(ShardError, match=rf"^{address} cannot be opened \(.*\); s3:// needs `pip install") as told:
         open_store(address)
     assert "\n" not in str(told.value)
 

@@ -11,7 +11,7 @@ PHOTOS = {"astronaut": data.astronaut()[..., 0], "coins": data.camera(), "retina
 
 
 def reduced(photo: np.ndarray, dx: int = 0, dy: int = 0, side: int = SIDE) -> np.ndarray:
-    """The centre of a photograph, its content moved by (dx, dy), reduced by SCALE; photographs are enlarged to fit."""
+    """Cut the centre of a photograph with its content moved by (dx, dy), and reduce it by SCALE."""
     photo = cv2.resize(photo, (1000, 1000), interpolation=cv2.INTER_CUBIC)
     top = 500 - side * SCALE // 2
     part = photo[top - dy : top - dy + side * SCALE, top - dx : top - dx + side * SCALE]

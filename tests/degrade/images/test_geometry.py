@@ -7,7 +7,7 @@ from degrade.images.geometry import crop_positions, is_flat
 PHOTO = data.chelsea()[:200, :260]
 
 
-def test_flat_crops_are_told_from_photographs_and_from_lines_on_paper() -> None:
+def test_flat_crops_are_distinguished_from_photographs_and_from_lines_on_paper() -> None:
     grain = np.random.default_rng(0).normal(128, 1, (64, 64, 1)).round().repeat(3, axis=2).astype(np.uint8)
     lines = np.full((64, 64, 3), 240, np.uint8)
     lines[32, :20] = 228  # too little to move the standard deviation

@@ -6,8 +6,9 @@ import torch
 from degrade.images.tensors import to_tensor
 from degrade.networks.block_quantiser import (
     CHROMA_STEPS,
+    HIDDEN,
     LUMA_STEPS,
-    NONE,
+    UNCOMPRESSED,
     BlockQuantiser,
     block_statistics,
     coarseness_of_quality,
@@ -66,7 +67,7 @@ def test_tables_are_those_of_the_standard() -> None:
 
 
 def test_coarseness_is_libjpegs_rule() -> None:
-    assert [coarseness_of_quality(q) for q in (25, 50, 75, 100)] == [2, 1, 0.5, NONE]
+    assert [coarseness_of_quality(q) for q in (25, 50, 75, 100)] == [2, 1, 0.5, UNCOMPRESSED]
 
 
 def test_untrained_it_changes_nothing(photo) -> None:
@@ -78,7 +79,9 @@ def test_every_image_is_quantised_by_its_own_code_at_any_size(photo) -> None:
     with torch.no_grad():  # log coarseness 0 for code 1, none for code 0
         quantiser.read[0].weight.fill_(1.0)
         quantiser.read[0].bias.zero_()
-        quantiser.read[2].weight[0].fill_(-math.log(NONE) / 64 / torch.nn.functional.silu(torch.tensor(1.0)))
+        quantiser.read[2].weight[0].fill_(
+            -math.log(UNCOMPRESSED) / HIDDEN / torch.nn.functional.silu(torch.tensor(1.0))
+        )
     odd = photo[..., :45, :70]
     made = quantiser(odd, torch.tensor([[0.0], [1.0]]))
     assert torch.equal(made[0], odd[0]) and made.shape == odd.shape

@@ -7,7 +7,7 @@ from degrade.ops.blur import blur, disk_kernel, gaussian_kernel, motion_kernel, 
 
 
 def moments(kernel):
-    """Variance along x and y, and their covariance, in px^2."""
+    """Measure the variance along x and y, and the covariance, in px^2."""
     axis = torch.arange(kernel.shape[-1], dtype=kernel.dtype) - kernel.shape[-1] // 2
     x, y = axis[None, :], axis[:, None]
     return (kernel * x * x).sum(), (kernel * y * y).sum(), (kernel * x * y).sum()

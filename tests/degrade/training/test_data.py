@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from degrade.networks.block_quantiser import NONE
+from degrade.networks.block_quantiser import UNCOMPRESSED
 from degrade.recipes.blur import DrawnDiskBlur
 from degrade.recipes.compress import DrawnJpeg, DrawnQuantise, DrawnWebp
 from degrade.recipes.recipe import DrawnRecipe
@@ -100,7 +100,7 @@ def test_what_a_recipe_says_of_jpeg_is_known_only_when_it_comes_last_at_lr_size(
     blur, webp = DrawnDiskBlur(op="blur", kernel="disk", radius_px=1.0), DrawnWebp(op="webp", quality=50)
     assert said_of(resize, jpeg) == (0.0, 1.0)
     assert said_of(resize, jpeg.model_copy(update={"chroma": "4:4:4"})) == (0.0, 0.0)
-    assert said_of(resize.model_copy(update={"factor": 1.2}), jpeg, resize) == (math.log(NONE), 0.0)
+    assert said_of(resize.model_copy(update={"factor": 1.2}), jpeg, resize) == (math.log(UNCOMPRESSED), 0.0)
     assert said_of(resize, jpeg, resize) == (0.0, 1.0)  # the last resize changes nothing
     assert said_of(resize, jpeg, DrawnQuantise(op="quantise")) == (0.0, 1.0)
     for unknown in ([resize, jpeg, blur], [resize, webp], [resize, jpeg, jpeg]):

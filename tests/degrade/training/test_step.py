@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from degrade.networks.block_quantiser import NONE
+from degrade.networks.block_quantiser import UNCOMPRESSED
 from degrade.training.config import PRESETS, DegraderTrainConfig
 from degrade.training.config_file import with_settings
 from degrade.training.step import Models, Optimizers, Step, train_step
@@ -17,7 +17,7 @@ def batch(seed: int = 0, paired: bool = True) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     hr = torch.rand(4, 3, 64, 64, generator=generator)
     lr = (torch.nn.functional.avg_pool2d(hr, 4) + 0.1 * torch.randn(4, 3, 16, 16, generator=generator)).clamp(0, 1)
-    compression = torch.tensor([[math.log(NONE), 0.0]] * 2 + [[float("nan")] * 2] * 2)
+    compression = torch.tensor([[math.log(UNCOMPRESSED), 0.0]] * 2 + [[float("nan")] * 2] * 2)
     return {"hr": hr, "lr": lr, "paired": torch.tensor([True, True, paired, paired]), "compression": compression}
 
 
@@ -128,7 +128,7 @@ def test_a_reference_gives_its_own_look_and_a_wrong_one_a_wrong_look() -> None:
         sigma = torch.tensor([0.0, 0.0, 0.15, 0.15] * 2).view(-1, 1, 1, 1)
         clean = torch.nn.functional.avg_pool2d(hr, 4)
         lr = (clean + sigma * torch.randn(clean.shape, generator=generator)).clamp(0, 1)
-        none = torch.tensor([[math.log(NONE), 0.0]] * 8)
+        none = torch.tensor([[math.log(UNCOMPRESSED), 0.0]] * 8)
         return {"hr": hr, "lr": lr, "paired": torch.ones(8, dtype=torch.bool), "compression": none}
 
     for step in range(config.schedule.steps):
