@@ -113,7 +113,7 @@ class DegradationMix(nn.Module):
         return self.degrade(hr, self.draw([secrets.randbits(62) for _ in hr] if seeds is None else seeds))
 
 
-def apply_records(hr: Tensor, records: Sequence[Record], degrader: RealisticDegrader | None = None) -> Tensor:
+def apply_records(hr: Tensor, records: Sequence[Record], degrader: "RealisticDegrader | None" = None) -> Tensor:
     """Degrade each image as its record says.
 
     Args:
@@ -141,7 +141,7 @@ def apply_records(hr: Tensor, records: Sequence[Record], degrader: RealisticDegr
     return torch.stack([parts[i] for i in range(len(hr))])
 
 
-def apply_records_exactly(hr: Tensor, records: Sequence[Record], degrader: RealisticDegrader | None = None) -> Tensor:
+def apply_records_exactly(hr: Tensor, records: Sequence[Record], degrader: "RealisticDegrader | None" = None) -> Tensor:
     """Call `apply_records` without gradients, to the same bytes for every batch size and every number of threads.
 
     On a CPU, both change the order in which convolutions add up, and a difference of 1e-7 sometimes changes how a
@@ -155,7 +155,7 @@ def apply_records_exactly(hr: Tensor, records: Sequence[Record], degrader: Reali
             return torch.cat([apply_records(image, [record], degrader) for image, record in each])
 
 
-def _apply_learned(hr: Tensor, records: list[Record], steps: int, degrader: RealisticDegrader | None) -> Tensor:
+def _apply_learned(hr: Tensor, records: list[Record], steps: int, degrader: "RealisticDegrader | None") -> Tensor:
     if degrader is None:
         raise ValueError("a learned degradation needs the degrader that drew it; none was given")
     code = torch.tensor([record["code"] for record in records], device=hr.device, dtype=hr.dtype)

@@ -2,11 +2,10 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from degrade.degrader import RealisticDegrader
 from degrade.errors import shown
 from degrade.files.names import split_member
 from degrade.files.store import write_atomic
@@ -19,6 +18,9 @@ from degrade.mix import apply_records_exactly, check_record, fingerprint
 from degrade.shards.record import SampleMeta, read_record
 from degrade.synth.manifest import read_manifest
 from degrade.synth.settings import SynthSettings
+
+if TYPE_CHECKING:
+    from degrade.degrader import RealisticDegrader
 
 
 class StoredPair(NamedTuple):
@@ -123,8 +125,10 @@ def _check_sizes(hr: Rgb, lr: Rgb, meta: SampleMeta, record: dict[str, Any]) -> 
         )
 
 
-def _load_degrader(meta: SampleMeta, given: str | None) -> RealisticDegrader:
+def _load_degrader(meta: SampleMeta, given: str | None) -> "RealisticDegrader":
     """Load the degrader of a record, from where the user says it is or else by its name in the record."""
+    from degrade.degrader import RealisticDegrader  # here, because records of recipes need no diffusers
+
     name, _, weights = meta.degrader.partition("@")
     try:
         model = RealisticDegrader.from_pretrained(given or name).eval()
