@@ -10,7 +10,7 @@ Part = Literal["hr", "lr", "json", ""]
 
 
 class MemberName(NamedTuple):
-    """Name of a member of a tar, split at the first dot of its file name as webdataset does.
+    """Hold the name of a tar member, split at the first dot of its file name as webdataset does.
 
     Attributes:
         key: name of the sample, with the folder.
@@ -24,7 +24,7 @@ class MemberName(NamedTuple):
 
     @property
     def is_image(self) -> bool:
-        """Whether the extension is that of an image."""
+        """Tell whether the extension is that of an image."""
         return f".{self.extension}" in IMAGE_SUFFIXES
 
 

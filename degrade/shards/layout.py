@@ -44,7 +44,7 @@ class ShardMarker:
 
     @property
     def failed(self) -> bool:
-        """Whether a pair could not be made. A pair that was skipped on purpose does not count."""
+        """Tell whether a pair could not be made. A pair that was skipped on purpose does not count."""
         return any(not failure.get("skipped") for failure in self.failures)
 
 

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset
@@ -22,6 +21,7 @@ from degrade.files.names import ROLES, split_member
 from degrade.files.store import is_object, open_store
 from degrade.files.tars import TAR_ERRORS, shard_paths, tar_members
 from degrade.images.codec import read_image
+from degrade.images.tensors import to_tensor
 from degrade.shards.record import read_record
 
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz
@@ -176,11 +176,10 @@ def _image(sample: dict[str, Any], part: str) -> Tensor:
     for name, data in sample.items():
         if split_member(f"key.{name}").part == part:
             try:
-                pixels = torch.from_numpy(read_image(data))
+                return to_tensor(read_image(data))[0]
             except ImageError as error:
                 place = f"{shown(sample['__key__'])}.{shown(name)} in {shown(sample['__url__'])}"
                 raise ImageError(f"{place}: {error}") from error
-            return pixels.permute(2, 0, 1).float().div_(255).contiguous()
     found = shown(", ".join(name for name in sample if not name.startswith("__")))
     raise ValueError(f"{_place(sample)} has {found}, but no image called {' or '.join(sorted(ROLES[part]))}")
 

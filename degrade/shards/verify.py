@@ -60,7 +60,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there are no problems."""
+        """Tell whether there are no problems."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:

@@ -81,6 +81,6 @@ def resolve_job(settings: SynthSettings, *, degrader: str, reference_dir: Path |
 
 
 def _load(name: str) -> "RealisticDegrader":
-    from degrade.degrader import RealisticDegrader  # here, since workers that apply only a recipe need no diffusers
+    from degrade.degrader import RealisticDegrader  # here, because workers that only apply a recipe need no diffusers
 
     return RealisticDegrader.from_pretrained(name).eval()
