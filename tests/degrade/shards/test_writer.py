@@ -252,7 +252,7 @@ def test_the_record_of_a_pair_survives_the_round_trip() -> None:
         ({"seed": 2**63}, "outside 0..2"),
         ({"seed": -1}, "outside 0..2"),
         ({"kind": "magic"}, "use 'learned' or 'recipe'"),
-        ({"psnr_to_clean": float("inf")}, "cap it, say at 100 dB"),
+        ({"psnr_to_clean": float("inf")}, "cap it, for example at 100 dB"),
     ],
 )
 def test_records_that_readers_would_spoil_are_refused(changes: dict[str, object], sentence: str) -> None:
