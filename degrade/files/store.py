@@ -109,9 +109,9 @@ class Store(ABC):
             ClaimedError: another process has the claim.
         """
 
-    def claims(self) -> set[str]:
-        """Return the names of all claims, including those of dead processes; `claim` finds out which are free."""
-        return {claim for name in self.names() if (claim := claim_of(name)) is not None}
+    def claims(self) -> list[str]:
+        """Return the names of all claims, sorted, including those of dead processes; `claim` finds out who lives."""
+        return sorted({claim for name in self.names() if (claim := claim_of(name)) is not None})
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
