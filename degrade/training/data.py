@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from degrade.files.sources import list_sources
 from degrade.images.crops import ImagePool
 from degrade.images.geometry import Image, corner, crop
 from degrade.images.real_pairs import aligned_pairs
-from degrade.images.tensors import to_tensor
+from degrade.images.tensors import Crops, to_tensor
 from degrade.networks.block_quantiser import NONE, coarseness_of_quality
 from degrade.networks.unet import STRIDE
 from degrade.recipes.compress import DrawnJpeg, DrawnQuantise, DrawnWebp
@@ -138,19 +139,18 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         return {"hr": hr, "lr": lr, "paired": paired, "compression": compression}
 
     @cached_property
-    def real_lr_crops(self) -> list[Tensor]:
+    def real_lr_crops(self) -> list[Crops]:
         """Cut crops of every real LR image, once, for the bank of codes.
 
         Returns:
-            For each image (BANK_CROPS, 3, side, side) in [0, 1]: the side is BANK_SIDE, or what a smaller image has in
+            For each image (BANK_CROPS, side, side, 3) uint8: the side is BANK_SIDE, or what a smaller image has in
             whole blocks.
         """
         crops = []
         for index, image in enumerate(chain((lr for _, lr in self.pairs), self.lr.whole_images())):
             rng = random.Random(f"{self.seed}/bank/{index}")
             side = min(BANK_SIDE, *(length // STRIDE * STRIDE for length in image.shape[:2]))
-            own = [to_tensor(crop(image, *corner(rng, image, side, STRIDE), side)) for _ in range(BANK_CROPS)]
-            crops.append(torch.cat(own))
+            crops.append(np.stack([crop(image, *corner(rng, image, side, STRIDE), side) for _ in range(BANK_CROPS)]))
         return crops
 
     def _look(self, rng: random.Random, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
