@@ -1,7 +1,4 @@
-"""What commands share: spelling of options, types of paths, one sentence in place of a traceback, the device.
-
-Also the exit status of work that left something out.
-"""
+"""Share what all commands need: settings of click, types of paths, error messages, and the choice of the device."""
 
 import functools
 from collections.abc import Callable
@@ -10,20 +7,17 @@ from typing import Any
 
 import click
 
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+# Sub-commands inherit these. Options may be spelt with underscores too, as users of img2dataset and BasicSR type them.
+CONTEXT = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
 
-COMPLETED_WITH_FAILURES = 3
+COMPLETED_WITH_FAILURES = 3  # exit status of a command that finished but could not use some of its input
 
 PATH = click.Path(path_type=Path)
 EXISTING = click.Path(path_type=Path, exists=True)
-
-
-class FriendlyGroup(click.Group):
-    """A group whose commands also take options spelt with underscores, as img2dataset and BasicSR users type them."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Turn ``--hr_dir`` into ``--hr-dir`` before click reads it; values are left alone."""
-        return super().parse_args(ctx, [_dashed(arg) for arg in args])
 
 
 def friendly(command: Callable[..., None]) -> Callable[..., None]:
@@ -36,20 +30,17 @@ def friendly(command: Callable[..., None]) -> Callable[..., None]:
         except (ValueError, OSError) as err:
             raise click.ClickException(str(err)) from err
         except KeyboardInterrupt:
-            raise click.ClickException("stopped; what was finished is kept, run the same command again") from None
+            raise click.ClickException("stopped; finished work is kept, run the same command again") from None
 
     return run
 
 
-def _dashed(arg: str) -> str:
-    if not arg.startswith("--"):
-        return arg
-    name, equals, value = arg.partition("=")
-    return name.replace("_", "-") + equals + value
-
-
 def chosen_device(name: str) -> str:
-    """``auto`` is cuda where there is one, else cpu; another name is tried, and kept."""
+    """Resolve ``auto`` to cuda if there is a GPU and else to cpu; check that any other device works.
+
+    Raises:
+        click.BadParameter: the device does not work on this machine.
+    """
     import torch
 
     if name == "auto":
@@ -57,5 +48,7 @@ def chosen_device(name: str) -> str:
     try:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as err:
-        raise click.BadParameter(f"{name!r} is not usable here; give cpu, cuda or auto", param_hint="--device") from err
+        raise click.BadParameter(
+            f"{name!r} does not work on this machine; give cpu, cuda or auto", param_hint="--device"
+        ) from err
     return name

@@ -1,7 +1,7 @@
-"""`degrade`: synth · train · preview · eval · verify · replay · presets.
+"""Define the command `degrade`, with synth, train, preview, eval, verify, replay and presets.
 
-Commands parse, call one library function and print what it returned. Heavy imports stand inside them, so that `--help`
-answers at once.
+Each command reads its options, calls one library function and prints the result. Heavy imports stand inside the
+commands, so that `--help` answers at once.
 """
 
 import json
@@ -12,15 +12,15 @@ from typing import Any
 
 import click
 
-from cli.common import EXISTING, HELP, PATH, FriendlyGroup, friendly
+from cli.common import CONTEXT, EXISTING, PATH, friendly
 from cli.degrade_synth_command import preview, synth
 from cli.degrade_train_command import train
 
 
-@click.group(cls=FriendlyGroup, context_settings=HELP)
+@click.group(context_settings=CONTEXT)
 @click.version_option(package_name="realistic-degrader")
 def main() -> None:
-    """Learn how real images get bad, and hand it out as training data."""
+    """Learn how real images are degraded, and make training data for super-resolution with it."""
 
 
 main.add_command(synth)
@@ -30,13 +30,13 @@ main.add_command(train)
 
 @main.command()
 @click.argument("shards", type=str)
-@click.option("--sample", type=click.IntRange(1), metavar="N", help="Check only this many pairs of each shard.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as json.")
+@click.option("--sample", type=click.IntRange(1), metavar="N", help="Decode only about this many pairs, spread evenly.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @friendly
 def verify(shards: str, sample: int | None, as_json: bool) -> None:
-    """Check paired shards, made by anyone: hashes, decoding, sizes, sub-pixel alignment, duplicates.
+    """Check pair shards, whoever made them: hashes, decoding, sizes, sub-pixel alignment, duplicates.
 
-    SHARDS is a folder, a tar, or a brace pattern of tars. The exit status is 1 when something is wrong.
+    SHARDS is a folder, a tar, or a brace pattern of tars. The exit status is 1 if there are problems.
     """
     from degrade.shards.verify import verify_shards
 
@@ -48,12 +48,15 @@ def verify(shards: str, sample: int | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("shards", type=EXISTING)
-@click.option("--key", required=True, metavar="K", help="Key of the pair, such as 000000042 or 42.")
-@click.option("--degrader", metavar="NAME|DIR", help="Where the weights are now.  [default: the name in the record]")
+@click.option("--key", required=True, metavar="K", help="Key of the pair, such as 000000042, or 42 for short.")
+@click.option("--degrader", metavar="NAME|DIR", help="Degrader that made the pair.  [default: the name in the record]")
 @click.option("--out", "-o", type=PATH, metavar="PNG", help="Also write HR, stored LR and replayed LR side by side.")
 @friendly
 def replay(shards: Path, key: str, degrader: str | None, out: Path | None) -> None:
-    """Make the LR of one pair again from its record and compare bytes."""
+    """Make the LR image of one pair again from its record, and compare the bytes.
+
+    SHARDS is the folder of the data set, or one of its tars. The exit status is 1 if the bytes differ.
+    """
     from degrade.synth.replay import replay_pair
 
     result = replay_pair(shards, key, degrader=degrader, picture=out)
@@ -63,11 +66,11 @@ def replay(shards: Path, key: str, degrader: str | None, out: Path | None) -> No
 
 
 @main.command()
-@click.option("--show", metavar="NAME", help="Print one as YAML, a start for a --recipe file of your own.")
+@click.option("--show", metavar="NAME", help="Print one recipe as YAML, to start a --recipe file of your own.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of recipe files, for editors.")
 @friendly
 def presets(show: str | None, schema: bool) -> None:
-    """List the classical recipes and the learned degraders that are here."""
+    """List the classical recipes and the learned degraders that are installed."""
     from degrade.recipes.recipe import PRESET_NAMES, Recipe
 
     if schema:

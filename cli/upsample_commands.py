@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import COMPLETED_WITH_FAILURES, EXISTING, HELP, PATH, FriendlyGroup, chosen_device, friendly
+from cli.common import COMPLETED_WITH_FAILURES, CONTEXT, EXISTING, PATH, chosen_device, friendly
 from cli.upsample_train_command import train
 
 if TYPE_CHECKING:
     from upsample.upscaling.upscale import Alpha
 
 
-@click.group(cls=FriendlyGroup, context_settings=HELP)
+@click.group(context_settings=CONTEXT)
 @click.version_option(package_name="realistic-degrader")
 def main() -> None:
     """Upscale real LR images with a one-step diffusion model that learns together with the degrader."""

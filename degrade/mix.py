@@ -98,47 +98,12 @@ class DegradationMix(nn.Module):
         return {"kind": "learned", "code": code.tolist(), "steps": self.steps, "noise_seed": noise_seed}
 
     def degrade(self, hr: Tensor, records: Sequence[Record]) -> Tensor:
-        """Degrade each image as its record says.
-
-        Args:
-            hr: (B, 3, H, W), range [0, 1].
-            records: B of them, from `draw` or from a shard.
-
-        Returns:
-            lr: (B, 3, H/scale, W/scale), multiples of 1/255; the rounding passes gradients straight through.
-        """
-        if len(records) != len(hr):
-            raise ValueError(f"{len(records)} records for {len(hr)} images; pass one each")
-        parts: dict[int, Tensor] = {}
-        learned = [i for i, record in enumerate(records) if record["kind"] == "learned"]
-        classical = [i for i, record in enumerate(records) if record["kind"] == "recipe"]
-        for steps in sorted({records[i]["steps"] for i in learned}):
-            rows = [i for i in learned if records[i]["steps"] == steps]
-            parts |= zip(rows, self._learned(hr[rows], [records[i] for i in rows], steps), strict=True)
-        if classical:
-            lr = Recipe.apply(hr[classical], [DrawnRecipe.from_dict(records[i]["params"]) for i in classical])
-            parts |= zip(classical, lr, strict=True)
-        return torch.stack([parts[i] for i in range(len(hr))])
+        """Call `apply_records` with the learned degrader of this mix."""
+        return apply_records(hr, records, self.degrader)
 
     def degrade_exactly(self, hr: Tensor, records: Sequence[Record]) -> Tensor:
-        """Degrade without gradients, to the same bytes for every size of the batch and every number of threads.
-
-        On a CPU, both change the order in which convolutions add up, and a difference of 1e-7 sometimes changes how a
-        value is rounded. So there, this degrades one image at a time on one thread; use several processes for speed.
-        """
-        with torch.inference_mode():
-            if hr.device.type != "cpu":
-                return self.degrade(hr, records)
-            with one_thread():
-                each = zip(hr.split(1), records, strict=True)
-                return torch.cat([self.degrade(image, [record]) for image, record in each])
-
-    def _learned(self, hr: Tensor, records: list[Record], steps: int) -> Tensor:
-        if self.degrader is None:
-            raise ValueError("a learned degradation needs the degrader that drew it; none was given")
-        code = torch.tensor([record["code"] for record in records], device=hr.device, dtype=hr.dtype)
-        generator = [torch.Generator().manual_seed(record["noise_seed"]) for record in records]
-        return quantise(self.degrader(hr, code, steps=steps, generator=generator))
+        """Call `apply_records_exactly` with the learned degrader of this mix."""
+        return apply_records_exactly(hr, records, self.degrader)
 
     def forward(self, hr: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
         """Draw degradations and apply them: (B, 3, H, W) in [0, 1] -> (B, 3, H/scale, W/scale).
@@ -146,6 +111,56 @@ class DegradationMix(nn.Module):
         Without seeds, the degradations are drawn from fresh entropy.
         """
         return self.degrade(hr, self.draw([secrets.randbits(62) for _ in hr] if seeds is None else seeds))
+
+
+def apply_records(hr: Tensor, records: Sequence[Record], degrader: "RealisticDegrader | None" = None) -> Tensor:
+    """Degrade each image as its record says.
+
+    Args:
+        hr: (B, 3, H, W), range [0, 1].
+        records: one record per image, from `DegradationMix.draw` or from a shard.
+        degrader: the degrader that the learned records were drawn from; None if all records are of recipes.
+
+    Returns:
+        lr: (B, 3, H/scale, W/scale), multiples of 1/255; the rounding passes gradients straight through.
+
+    Raises:
+        ValueError: there is not one record per image, or a learned record but no degrader.
+    """
+    if len(records) != len(hr):
+        raise ValueError(f"{len(records)} records for {len(hr)} images; pass one each")
+    parts: dict[int, Tensor] = {}
+    learned = [i for i, record in enumerate(records) if record["kind"] == "learned"]
+    classical = [i for i, record in enumerate(records) if record["kind"] == "recipe"]
+    for steps in sorted({records[i]["steps"] for i in learned}):
+        rows = [i for i in learned if records[i]["steps"] == steps]
+        parts |= zip(rows, _apply_learned(hr[rows], [records[i] for i in rows], steps, degrader), strict=True)
+    if classical:
+        lr = Recipe.apply(hr[classical], [DrawnRecipe.from_dict(records[i]["params"]) for i in classical])
+        parts |= zip(classical, lr, strict=True)
+    return torch.stack([parts[i] for i in range(len(hr))])
+
+
+def apply_records_exactly(hr: Tensor, records: Sequence[Record], degrader: "RealisticDegrader | None" = None) -> Tensor:
+    """Call `apply_records` without gradients, to the same bytes for every batch size and every number of threads.
+
+    On a CPU, both change the order in which convolutions add up, and a difference of 1e-7 sometimes changes how a
+    value is rounded. So there, this degrades one image at a time on one thread; use several processes for speed.
+    """
+    with torch.inference_mode():
+        if hr.device.type != "cpu":
+            return apply_records(hr, records, degrader)
+        with one_thread():
+            each = zip(hr.split(1), records, strict=True)
+            return torch.cat([apply_records(image, [record], degrader) for image, record in each])
+
+
+def _apply_learned(hr: Tensor, records: list[Record], steps: int, degrader: "RealisticDegrader | None") -> Tensor:
+    if degrader is None:
+        raise ValueError("a learned degradation needs the degrader that drew it; none was given")
+    code = torch.tensor([record["code"] for record in records], device=hr.device, dtype=hr.dtype)
+    generator = [torch.Generator().manual_seed(record["noise_seed"]) for record in records]
+    return quantise(degrader(hr, code, steps=steps, generator=generator))
 
 
 class _RecipeRecord(StrictModel):

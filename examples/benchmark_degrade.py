@@ -1,5 +1,6 @@
 """How fast is it? HR megapixels per second of every way to degrade, on this machine, in one run.
 
+    pip install -e '.[examples,kornia]'
     python examples/benchmark_degrade.py                  # the table
     python examples/benchmark_degrade.py --json out.json
 

@@ -1,13 +1,14 @@
-"""Claims keep a second run away from a data set.
+"""Claim a data set, so that no second run writes to it at the same time.
 
-On a disk they are locks, which the system frees when a process dies. Elsewhere they are files that their owner changes
-every few seconds: another process that finds one waits, and takes it over when it no longer changes. Nobody compares
-clocks.
+On a disk, a claim is a lock, which the system frees when its process dies. Elsewhere it is a heartbeat file, which its
+owner changes every few seconds. A process that finds such a file watches it, and takes the claim over if the file stops
+changing. So the clocks of machines are never compared.
 """
 
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -20,28 +21,54 @@ from degrade.errors import ClaimedError, one_sentence
 if TYPE_CHECKING:
     from degrade.files.store import Store
 
-BEAT_S = 5.0  # how often the owner of a claim in an object store says that it lives
-PATIENCE_S = 30.0  # how long such a claim must stand still until its owner counts as dead
-POLL_S = 0.1
+_CLAIM_FILE = re.compile(r"\.(.+)\.(?:lock|beat)")
+
+BEAT_S = 5.0  # time between two changes of a heartbeat file
+PATIENCE_S = 30.0  # time without a change after which the owner of a claim counts as dead
+POLL_S = 0.1  # time between two attempts to get a lock
+
+
+def lock_file(claim: str) -> str:
+    """Name the file that is locked for a claim."""
+    return f".{claim}.lock"
+
+
+def beat_file(claim: str) -> str:
+    """Name the file that the owner of a claim keeps changing."""
+    return f".{claim}.beat"
+
+
+def claim_of(name: str) -> str | None:
+    """Return the claim that a file belongs to; None for other files."""
+    found = _CLAIM_FILE.fullmatch(name)
+    return found[1] if found else None
 
 
 def locked(path: Path, wait: bool) -> int:
-    """Open and lock a file; the descriptor holds the lock.
+    """Open and lock a file.
+
+    Args:
+        path: the file; made if missing.
+        wait: wait as long as another process holds the lock, instead of raising an error.
+
+    Returns:
+        The descriptor that holds the lock.
 
     Raises:
+        ClaimedError: another process holds the lock.
         ImportError: this system has no such locks.
     """
-    import fcntl  # not on Windows
+    import fcntl  # missing on Windows
 
     while True:
         with one_sentence(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)  # again: whoever waited may find it gone
+            path.parent.mkdir(parents=True, exist_ok=True)  # again: it may be gone after a wait
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _same_file(descriptor, path):
                 os.ftruncate(descriptor, 0)
-                with contextlib.suppress(OSError):  # on a full disk the lock has no name, and what follows says so
+                with contextlib.suppress(OSError):  # on a full disk the owner stays unnamed; later writes report it
                     os.write(descriptor, _owner().encode())
                 return descriptor
         except BlockingIOError:
@@ -57,7 +84,7 @@ def locked(path: Path, wait: bool) -> int:
 
 
 def _same_file(descriptor: int, path: Path) -> bool:
-    """Whether a path still leads to an open file: the owner before us removes it before the lock is free."""
+    """Tell whether a path still leads to an open file: the last owner removes the file before it frees the lock."""
     try:
         ours, there = os.fstat(descriptor), path.stat()
     except FileNotFoundError:
@@ -67,7 +94,16 @@ def _same_file(descriptor: int, path: Path) -> bool:
 
 @contextlib.contextmanager
 def beating(store: "Store", name: str, wait: bool) -> Iterator[None]:
-    """Hold a claim by a file that changes every `BEAT_S`."""
+    """Hold a claim by a heartbeat file, which changes every `BEAT_S`.
+
+    Args:
+        store: where the file is.
+        name: name of the file.
+        wait: wait as long as another process has the claim, instead of raising an error.
+
+    Raises:
+        ClaimedError: another process has the claim.
+    """
     token = os.urandom(8).hex()
 
     def content(beat: int) -> bytes:
@@ -84,9 +120,9 @@ def beating(store: "Store", name: str, wait: bool) -> Iterator[None]:
         number = 0
         while not stopped.wait(BEAT_S):
             number += 1
-            with contextlib.suppress(OSError):  # the network may be away for a while: the next beat tells
+            with contextlib.suppress(OSError):  # the network may be down for a while: the next beat tries again
                 if _said(_read(store, name), "token") != token:
-                    return  # taken over while this process slept; both write the same bytes
+                    return  # taken over while this process was suspended; both write the same bytes
                 store.write(name, content(number))
 
     thread = threading.Thread(target=beat, daemon=True)
@@ -102,10 +138,10 @@ def beating(store: "Store", name: str, wait: bool) -> Iterator[None]:
 
 
 def _outlast(store: "Store", name: str, wait: bool) -> None:
-    """Return when a claim has gone, or removed since its owner is dead.
+    """Wait until a claim disappears, and remove it if its heartbeat stops for `PATIENCE_S`.
 
     Raises:
-        ClaimedError: its owner lives.
+        ClaimedError: its owner is alive, and ``wait`` is not set.
     """
     first = _read(store, name)
     began = time.monotonic()
@@ -131,7 +167,7 @@ def _read(store: "Store", name: str) -> bytes | None:
 
 
 def _said(content: bytes | None, what: str) -> str:
-    """The token or the owner in a file that beats; "" when it is gone, or was cut off by a kill or a full disk."""
+    """Read the token or the owner in a heartbeat file; "" if it is gone, or cut off by a kill or a full disk."""
     try:
         return str(json.loads(content or b"{}").get(what, ""))
     except (ValueError, AttributeError):

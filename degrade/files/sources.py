@@ -1,4 +1,4 @@
-"""Where HR images come from: folders, text lists, tars; and real HR-LR pairs in two folders."""
+"""List images in folders, text lists and tars, and match real HR-LR pairs in two folders."""
 
 import io
 import os
@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from degrade.errors import ShardError
-from degrade.files.tars import HR_ROLES, LR_ROLES, TarMember, shard_paths, split_member, tar_members
+from degrade.files.names import IMAGE_SUFFIXES, PREVIEW, split_member
+from degrade.files.tars import TarMember, shard_paths, tar_members
 
-HEAD_BYTES = 32_768  # holds nearly every header: one read, which matters where reads are slow
+HEAD_BYTES = 32_768  # nearly every header fits, so that one read is enough on a slow disk
 _PAIR_MARK = re.compile(r"(?:[_-]?(?:hr|gt|hq|lr|lq)\d*|[_-]?x\d+)+$", re.IGNORECASE)
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp"})
 
 _SUFFIX = "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
 # "a/b.png", and after it BasicSR's "(480,480,3) 1" or its ", lq.png", or a comment
@@ -24,14 +23,14 @@ _LIST_LINE = re.compile(rf"(.+?\.(?:{_SUFFIX}))(?:\s*\(\d.*|\s*,.*|\s+#.*)?", re
 
 @dataclass(frozen=True)
 class Source:
-    """One encoded image: a file, or a stretch of a tar. Small and picklable, for sending to workers.
+    """Locate one encoded image: a file, or a range of bytes in a tar. It is small, and is sent to workers.
 
     Attributes:
-        name: POSIX path relative to the root of the sources; seeds come from it, so it does not depend on where the
-            root lies. In a tar: file name of the tar / name of the member.
-        bytes_len: encoded size; 0 when a listed file is missing.
+        name: POSIX path relative to the root of the sources; in a tar, file name of the tar / name of the member. Seeds
+            come from it, so it does not depend on where the root lies.
+        bytes_len: size of the encoded image; 0 if a listed file is missing.
         path: file to open.
-        offset: where the image begins in it.
+        offset: first byte of the image in this file.
     """
 
     name: str
@@ -43,24 +42,26 @@ class Source:
         """Return the encoded image.
 
         Raises:
-            OSError: the file is missing, not readable, or has another size than when it was listed.
+            OSError: the file is missing or not readable, or its size has changed since it was listed.
         """
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             data = file.read(self.bytes_len)
             grown = self.offset == 0 and file.read(1)  # in a tar, what follows is another member
         if len(data) != self.bytes_len or grown:
-            raise OSError(f"{self.name} has become {'longer' if grown else 'shorter'} since it was listed; start again")
+            raise OSError(
+                f"{self.name} has become {'longer' if grown else 'shorter'} since it was listed; run the command again"
+            )
         return data
 
     def head(self) -> BinaryIO:
-        """Open the encoded image for reading its header only; `probe_image` takes it, and closes it."""
+        """Open the encoded image to read its header; `probe_image` closes the file."""
         stretch = _Stretch(open(self.path, "rb"), self.offset, self.bytes_len)  # noqa: SIM115
         return io.BufferedReader(stretch, HEAD_BYTES)
 
 
 class PairListing(NamedTuple):
-    """Real pairs, and the names that found no partner (each with its folder)."""
+    """Hold real pairs, and one sentence for each image without a partner."""
 
     pairs: list[tuple[Source, Source]]
     unpaired: list[str]
@@ -70,10 +71,10 @@ def list_sources(path: str | Path) -> list[Source]:
     """List HR images, sorted by name.
 
     Args:
-        path: see `iter_sources`, which goes through more images than fit into memory.
+        path: as for `iter_sources`, which can also list more images than fit into memory.
 
     Raises:
-        ValueError: nothing is there, or two images have the same name.
+        ValueError: there are no images, or two images have the same name.
     """
     sources = sorted(set(iter_sources(path)), key=lambda source: source.name)
     for one, other in zip(sources, sources[1:], strict=False):
@@ -83,26 +84,27 @@ def list_sources(path: str | Path) -> list[Source]:
 
 
 def iter_sources(path: str | Path) -> Iterator[Source]:
-    r"""Go through HR images, in no order and without holding them; hidden files are left out.
+    r"""Yield images one by one, in no particular order; hidden files are left out.
 
-    Bytes of a file name that are no UTF-8 become ``\xe9`` in `Source.name`: Python would carry them as lone surrogates,
-    which stop Arrow, and with it Hugging Face ``datasets``, and crash OpenCV's text.
+    Bytes of a file name that are not UTF-8 become escapes such as ``\xe9`` in `Source.name`. Python represents them as
+    lone surrogates, which Arrow, and so Hugging Face ``datasets``, refuses, and which crash OpenCV's text.
 
     Args:
         path: one of
 
-            - a folder: all images in it, at any depth, by extension; or one image;
-            - a folder of ``.tar`` files, one tar, or a brace pattern of tars, ``x-{000000..000003}.tar``: the members
-              with an ``hr``, ``gt`` or ``hq`` key, or, where no tar has such keys, all images that are not ``lr`` or
+            - a folder, for all images in it and its subfolders, by extension; or one image;
+            - a folder of ``.tar`` files, one tar, or a brace pattern of tars such as ``x-{000000..000003}.tar``, for
+              the members called ``hr``, ``gt`` or ``hq``, or, if there are none, for all images not called ``lr`` or
               ``lq``;
-            - a text file with an image per line, relative to its folder (or to the folder above, where BasicSR keeps
-              its ``meta_info``), or absolute. ``#`` begins a comment; of ``gt.png, lq.png`` the first is taken.
+            - a text file with one image per line, as an absolute path, or relative to the folder of the file or to the
+              folder above (where BasicSR keeps its ``meta_info``). ``#`` starts a comment; ``gt.png, lq.png`` gives the
+              first.
 
     Yields:
-        The images; a line that a list repeats comes twice.
+        The images. If a list repeats a line, its image comes twice.
 
     Raises:
-        ValueError: nothing is there, or, at the end, images and tars were mixed.
+        ValueError: there are no images, or, at the end, a folder holds both images and tars.
     """
     path = Path(path)
     if path.is_dir():
@@ -124,18 +126,19 @@ def iter_sources(path: str | Path) -> Iterator[Source]:
 
 
 def two_alike(name: str, one: str, other: str) -> ValueError:
-    """The error about two images of one name."""
+    """Build the error about two images with the same name."""
     return ValueError(f"two images are called {name}, in {one} and {other}; rename one")
 
 
 def list_pairs(hr_dir: str | Path, lr_dir: str | Path) -> PairListing:
     """Match real HR and LR images of two folders by their paths.
 
-    First exact stems (``0001.png``, ``0001.jpg``), then, without regard to case, stems without the marks by which
-    data sets tell the sides apart (``0001x4``, ``Canon_001_HR`` and ``Canon_001_LR4``).
+    Paths match if they are the same without the extension (``0001.png``, ``0001.jpg``). Then, for the rest, upper and
+    lower case and the marks that data sets use for the two sides are ignored (``0001x4``; ``Canon_001_HR`` and
+    ``Canon_001_LR4``).
 
     Raises:
-        ValueError: a folder has no images, or no two of them match.
+        ValueError: a folder has no images, or no two images match.
     """
     hr_left, lr_left = list_sources(hr_dir), list_sources(lr_dir)
     pairs: list[tuple[Source, Source]] = []
@@ -156,9 +159,9 @@ def list_pairs(hr_dir: str | Path, lr_dir: str | Path) -> PairListing:
 def _in_folder(folder: Path) -> Iterator[Source]:
     top = os.path.join(folder, "")
     tars: list[str] = []
-    preview = None  # `synth` leaves one beside its shards
+    preview = None  # the one that `degrade synth` writes beside its shards
     found = ""
-    seen: set[tuple[int, int]] = set()  # a link to a folder above would list everything again and again
+    seen: set[tuple[int, int]] = set()  # a link to a parent folder would list everything again and again
     pending = [str(folder)]
     while pending:
         place = pending.pop()
@@ -170,7 +173,7 @@ def _in_folder(folder: Path) -> Iterator[Source]:
             entries = os.scandir(place)
         except OSError as error:
             raise ValueError(
-                f"folder {error.filename} cannot be listed ({error.strerror}); repair that or move it away"
+                f"folder {error.filename} cannot be listed ({error.strerror}); make it readable or move it away"
             ) from error
         subfolders = []
         with entries:
@@ -184,12 +187,12 @@ def _in_folder(folder: Path) -> Iterator[Source]:
                     tars.append(entry.path)
                 elif suffix in IMAGE_SUFFIXES:
                     source = Source(entry.path.removeprefix(top).replace(os.sep, "/"), _size(entry), entry.path)
-                    if source.name == "preview.png":
+                    if source.name == PREVIEW:
                         preview = source
                         continue
                     found = source.name
                     yield source
-        # in the order of their names: which of two links to one folder comes first decides what its images are called
+        # sorted, because the first of two links to one folder decides the names of its images
         pending += sorted(subfolders, reverse=True)
         if tars and found:
             names = f"{os.path.basename(tars[0])}, {found}"
@@ -204,17 +207,16 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        return False  # a link to itself: `_size` takes it for an image that is not there
+        return False  # a link to itself: treated as a missing image
 
 
 def _in_tars(tars: Iterable[str]) -> Iterator[Source]:
     tars = list(tars)
-    members = ((tar, member, *split_member(member.name)[1:]) for tar in tars for member in _members(tar))
-    marked = any(role in HR_ROLES and f".{extension}" in IMAGE_SUFFIXES for *_, role, extension in members)
+    marked = any(split_member(member.name).part == "hr" for tar in tars for member in _members(tar))
     for tar in tars:
         for member in _members(tar):
-            _, role, extension = split_member(member.name)
-            if f".{extension}" in IMAGE_SUFFIXES and (role in HR_ROLES if marked else role not in LR_ROLES):
+            name = split_member(member.name)
+            if name.part == "hr" if marked else name.is_image and name.part != "lr":
                 yield Source(f"{os.path.basename(tar)}/{member.name}", member.size, tar, member.offset)
 
 
@@ -232,7 +234,7 @@ def _in_list(file: Path) -> Iterator[Source]:
     folder = file.absolute().parent
     root = next((root for root in (folder, folder.parent) if (root / first).exists()), folder)
     top = os.path.normpath(root)
-    above, there = "", False  # a first pass: names must not change with the lines that follow
+    above, there = "", False  # a first pass over all lines, because the names depend on their common folder
     count = 0
     for entry in _entries(file):
         count += 1
@@ -249,7 +251,7 @@ def _in_list(file: Path) -> Iterator[Source]:
 
 
 def _entries(file: Path) -> Iterator[str]:
-    """The image paths that a list names, line by line."""
+    """Yield the image paths in a text list, line by line."""
     with open(file, encoding="utf-8") as lines:
         try:
             for number, text in enumerate(lines, start=1):
@@ -258,11 +260,14 @@ def _entries(file: Path) -> Iterator[str]:
                     match = _LIST_LINE.fullmatch(line)
                     if not match:
                         raise ValueError(
-                            f"line {number} of {file}, {line[:200]!r}, names no image; write one image path per line"
+                            f"line {number} of {file}, {line[:200]!r}, is not the path of an image; "
+                            "write one image path per line"
                         )
                     yield match[1]
         except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is no text; pass a folder of images, a text list in UTF-8, or tars") from error
+            raise ValueError(
+                f"{file} is not a text file; pass a folder of images, a text list in UTF-8, or tars"
+            ) from error
 
 
 def _text(name: str) -> str:
@@ -273,7 +278,7 @@ def _size(file: "str | os.DirEntry[str]") -> int:
     try:
         return os.stat(file).st_size
     except OSError:
-        return 0  # a dangling link or a gap in a list: reading it will say so, and the run goes on
+        return 0  # a dangling link or a missing file of a list: reading it fails with a reason, and the run continues
 
 
 def _stem(source: Source) -> str:
@@ -286,13 +291,13 @@ def _unmarked_stem(source: Source) -> str:
 
 
 def _unique(sources: list[Source], simplify: Callable[[Source], str]) -> dict[str, Source]:
-    """Index by simplified name; names that several images share find no partner rather than a wrong one."""
+    """Index images by simplified name, without names that several images share, so that none gets a wrong partner."""
     counts = Counter(map(simplify, sources))
     return {simplify(source): source for source in sources if counts[simplify(source)] == 1}
 
 
 class _Stretch(io.RawIOBase):
-    """The part of an open file that holds one image, as a file of its own."""
+    """Read a range of bytes of an open file as a file of its own."""
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
         self._file, self._start, self._length, self._at = file, start, length, 0

@@ -1,7 +1,7 @@
-"""Store: the folder that a data set is written to, on a disk or in an object store (``s3://``, ``gs://``: fsspec).
+"""Write the files of a data set to a folder, on a disk or in an object store (``s3://``, ``gs://``, through fsspec).
 
-A file appears under its name whole or not at all: on a disk by a rename, after a sync; in an object store, which has no
-rename, by the upload, which shows nothing before its last byte. Either way the marker of a shard is published last.
+A file appears under its name whole or not at all. On a disk, it is written under another name, synced and renamed. An
+object store has no rename, but shows nothing of an upload before its last byte.
 """
 
 import contextlib
@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from degrade.errors import ShardError, is_address, one_sentence
-from degrade.files.claims import beating, locked
+from degrade.files.claims import beat_file, beating, claim_of, lock_file, locked
 
-_GROWING = re.compile(r"\.(\.?[\w-]+)\.\w+\.[0-9a-f]{12}\.tmp")
+_GROWING = re.compile(r"\.(\.?[\w-]+\.\w+)\.[0-9a-f]{12}\.tmp")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "r2")  # no folders: making one might make a bucket
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "r2")  # no folders: making one might create a bucket
 
 
 class Store(ABC):
-    """A folder whose files appear whole or not at all.
+    """Hold files in a folder where they appear whole or not at all.
 
     Attributes:
-        address: what the user called it.
+        address: the folder or address as the user gave it.
     """
 
     address: str
@@ -38,14 +38,14 @@ class Store(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Names of the files in it, sorted; none when there is no such folder."""
+        """Return the names of all files, sorted; none if the folder does not exist."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """Content of a file.
+        """Read a file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
         """
 
     @abstractmethod
@@ -53,63 +53,69 @@ class Store(ABC):
         """Open a file for reading and seeking, in a ``with`` block.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
         """
 
     @abstractmethod
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None when there is none."""
+        """Return the size of a file in bytes; None if it does not exist."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a file, if there is one."""
+        """Remove a file if it exists."""
 
     @abstractmethod
     def growing(self, name: str) -> Path:
-        """A new name on a disk, under which a file can be written before `publish`."""
+        """Choose a new path on a disk, where a file can be written before `publish`."""
 
     @abstractmethod
     def publish(self, growing: Path, name: str) -> None:
-        """Let a finished, synced file appear; it is gone from where it grew.
+        """Move a finished, synced file to its place in the store.
+
+        Args:
+            growing: path from `growing`; nothing is left there.
+            name: name in the store.
 
         Raises:
             ShardError: the disk is full or not writable.
         """
 
     @abstractmethod
-    def remove_stale(self, stems: Collection[str] | None = None) -> list[str]:
-        """Remove what a killed run left where files grow; nothing else is touched.
+    def remove_stale(self, names: Collection[str] | None = None) -> None:
+        """Remove the unfinished files that a killed run left behind; nothing else is touched.
 
         Args:
-            stems: only for files whose names begin so, up to a dot: a node's own shards, when several share a store.
-
-        Returns:
-            What was removed.
+            names: remove only files that were to get one of these names, such as the shards of one node if several
+                nodes share a store. None removes all.
         """
 
     @abstractmethod
     def put_new(self, name: str, data: bytes) -> None:
-        """Write a small file unless there is one.
+        """Write a small file unless it exists.
 
         Raises:
-            FileExistsError: there is one.
+            FileExistsError: the file exists.
         """
 
     @abstractmethod
     def claim(self, name: str, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
-        """Be the only process that does something here, such as writing a data set.
+        """Make sure, for the length of a ``with`` block, that no other process does the same thing in this store.
 
         Args:
-            name: of what is claimed.
-            wait: for as long as another has it.
+            name: name of the claim, such as "plan".
+            wait: wait as long as another process has the claim, instead of raising an error.
 
         Raises:
-            ClaimedError: another has it.
+            ClaimedError: another process has the claim.
         """
+
+    def claims(self) -> set[str]:
+        """Return the names of all claims, including those of dead processes; `claim` finds out which are free."""
+        return {claim for name in self.names() if (claim := claim_of(name)) is not None}
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
-        """Write a file that appears when the block ends, safe from a power cut; never when it raises.
+        """Write a file that appears when the ``with`` block ends, safe from a power cut; nothing appears if it raises.
 
         Raises:
             ShardError: the disk is full or not writable.
@@ -126,17 +132,17 @@ class Store(ABC):
                 growing.unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
-        """`create` a file at once."""
+        """Write a whole file as `create` does."""
         with self.create(name) as file:
             file.write(data)
 
     def place(self, name: str) -> str:
-        """The full name of a file, for people."""
+        """Return the full name of a file, for messages."""
         return f"{self.address.rstrip('/')}/{name}"
 
 
 class DiskStore(Store):
-    """A folder on a disk or a mounted file system."""
+    """Hold files in a folder on a disk or a mounted file system."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.address = folder, str(folder)
@@ -163,7 +169,7 @@ class DiskStore(Store):
         (self.folder / name).unlink(missing_ok=True)
 
     def growing(self, name: str) -> Path:
-        """Beside its final name, hidden, so that a rename is enough."""
+        """Choose a hidden path beside the final one, so that a rename is enough."""
         with one_sentence(self.place(name)):
             self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / f".{name}.{os.urandom(6).hex()}.tmp"
@@ -174,15 +180,12 @@ class DiskStore(Store):
             os.replace(growing, self.folder / name)
         _sync_folder(self.folder)
 
-    def remove_stale(self, stems: Collection[str] | None = None) -> list[str]:
+    def remove_stale(self, names: Collection[str] | None = None) -> None:
         """See `Store`."""
-        removed = []
         for path in self.folder.glob(".*.tmp"):
             ours = _GROWING.fullmatch(path.name)
-            if ours and (stems is None or ours[1] in stems):
+            if ours and (names is None or ours[1] in names):
                 path.unlink(missing_ok=True)
-                removed.append(path.name)
-        return sorted(removed)
 
     def put_new(self, name: str, data: bytes) -> None:
         """See `Store`."""
@@ -192,31 +195,34 @@ class DiskStore(Store):
 
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[None]:
-        """A lock on a hidden file; where the system has no locks, a file that beats."""
-        path = self.folder / f".{name}.lock"
+        """Lock a hidden file; if the system has no locks, keep a heartbeat file."""
+        path = self.folder / lock_file(name)
         new = not self.folder.exists()
         try:
             with contextlib.ExitStack() as held:
                 try:
                     held.callback(os.close, locked(path, wait))
-                    held.callback(path.unlink, missing_ok=True)  # before the lock is free: `locked` sees that it went
+                    held.callback(path.unlink, missing_ok=True)  # before the lock is free, see `_same_file`
                 except (ImportError, OSError) as error:
                     if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
                         raise
                     path.unlink(missing_ok=True)
-                    held.enter_context(beating(self, f".{name}.beat", wait))
+                    held.enter_context(beating(self, beat_file(name), wait))
                 yield
         finally:
             if new:
-                with contextlib.suppress(OSError):  # a run that came to nothing leaves nothing
+                with contextlib.suppress(OSError):  # remove the folder again if the run has written nothing
                     self.folder.rmdir()
 
 
 class ObjectStore(Store):
-    """A prefix of an object store, or whatever else fsspec opens.
+    """Hold files under a prefix of an object store, or in anything else that fsspec opens.
+
+    Args:
+        address: scheme and path, such as ``s3://bucket/prefix``.
 
     Raises:
-        ShardError: there is no such scheme, or a package for it is missing.
+        ShardError: fsspec does not know the scheme, or the package for it is missing.
     """
 
     def __init__(self, address: str) -> None:
@@ -226,7 +232,7 @@ class ObjectStore(Store):
         try:
             self.files, self.root = fsspec.core.url_to_fs(address, use_listings_cache=False)
         except (ImportError, ValueError) as error:
-            raise ShardError(f"{address} cannot be opened ({error}); `pip install s3fs` is for s3://") from error
+            raise ShardError(f"{address} cannot be opened ({error}); s3:// needs `pip install s3fs`") from error
 
     def names(self) -> list[str]:
         """See `Store`."""
@@ -244,7 +250,7 @@ class ObjectStore(Store):
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """See `Store`; what is read in the block is asked for in the block."""
+        """See `Store`. Errors of the client inside the block become `ShardError` too."""
         with _asking(self.place(name)), self.files.open(self._path(name), "rb") as file:
             yield file
 
@@ -262,19 +268,16 @@ class ObjectStore(Store):
             self.files.rm_file(self._path(name))
 
     def growing(self, name: str) -> Path:
-        """In the folder for temporary files (``TMPDIR``), with the process in its name."""
+        """Choose a path in the folder for temporary files (``TMPDIR``), with the process number in its name."""
         unique = f"{os.urandom(6).hex()}.{os.getpid()}"
         return Path(tempfile.gettempdir()) / f".{name}.{unique}.degrade-on-{_host_mark()}"
 
-    def remove_stale(self, stems: Collection[str] | None = None) -> list[str]:
-        """See `Store`; files of processes that live are left alone, whichever store they are for."""
-        removed = []
+    def remove_stale(self, names: Collection[str] | None = None) -> None:
+        """Remove the files of dead processes of this machine, for any store and under any name."""
         for path in Path(tempfile.gettempdir()).glob(f".*.degrade-on-{_host_mark()}"):
             process = path.name.split(".")[-2]
             if process.isdecimal() and not _lives(int(process)):
                 path.unlink(missing_ok=True)
-                removed.append(path.name)
-        return sorted(removed)
 
     def publish(self, growing: Path, name: str) -> None:
         """See `Store`."""
@@ -289,10 +292,10 @@ class ObjectStore(Store):
 
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[None]:
-        """A file that beats."""
+        """Keep a heartbeat file."""
         with one_sentence(self.address), _asking(self.address):
             self._make_folder()
-        with beating(self, f".{name}.beat", wait):
+        with beating(self, beat_file(name), wait):
             yield
 
     def put_new(self, name: str, data: bytes) -> None:
@@ -314,13 +317,13 @@ class ObjectStore(Store):
 
 
 def open_store(place: "str | Path | Store") -> Store:
-    """The store at an address or in a folder; what is one already is returned.
+    """Open the store at a place; a store is returned as it is.
 
     Args:
         place: a folder, ``file://`` and a folder, or an address that fsspec opens, such as ``s3://bucket/prefix``.
 
     Raises:
-        ShardError: there is no such scheme, or a package for it is missing.
+        ShardError: fsspec does not know the scheme, or the package for it is missing.
     """
     if isinstance(place, Store):
         return place
@@ -331,12 +334,12 @@ def open_store(place: "str | Path | Store") -> Store:
 
 
 def is_object(address: str) -> bool:
-    """Whether an address is in an object store."""
+    """Tell whether an address is in an object store."""
     return is_address(address) and address.partition("://")[0] in _OBJECT_STORES
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file on a disk so that it is either wholly there, safe from a power cut, or not at all.
+    """Write a file on a disk so that it appears whole, safe from a power cut, or not at all.
 
     Raises:
         ShardError: the disk is full or not writable.
@@ -344,9 +347,31 @@ def write_atomic(path: Path, data: bytes) -> None:
     DiskStore(path.parent).write(path.name, data)
 
 
+def check_output_folder(folder: Path, name: str, source: Path, source_name: str) -> None:
+    """Refuse an output folder that cannot be one, or whose files a later run would take for input.
+
+    Args:
+        folder: the output folder, which need not exist.
+        name: what the user calls it, such as "--out".
+        source: where the input images are.
+        source_name: what the user calls that.
+
+    Raises:
+        ValueError: a file is in the way, or the folder lies inside ``source``.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"{name} {folder} cannot be a folder because {place} is a file; give another")
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise ValueError(
+            f"{name} {folder} lies inside {source_name} {source}, so the next run would take its files for input; "
+            "give a folder outside it"
+        )
+
+
 @contextlib.contextmanager
 def _asking(place: str) -> Iterator[None]:
-    """Turn errors of the client of an object store into a `ShardError`; those of botocore are no `OSError`."""
+    """Turn any error of an object store's client into a `ShardError`; botocore's errors are not `OSError`s."""
     try:
         yield
     except (ShardError, FileNotFoundError, FileExistsError):
@@ -355,11 +380,11 @@ def _asking(place: str) -> Iterator[None]:
         if type(error).__module__ == "builtins" and not isinstance(error, OSError):
             raise  # a bug of ours
         why = " ".join(str(error).split()) or type(error).__name__
-        raise ShardError(f"no access to {place} ({why}): repair that and run the same command again") from error
+        raise ShardError(f"no access to {place} ({why}): fix this and run the same command again") from error
 
 
 def _host_mark() -> str:
-    """Processes of another machine, or container, cannot be asked whether they live."""
+    """Return a mark of this machine or container, because only its own processes can be asked whether they live."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]
 
 
@@ -374,7 +399,7 @@ def _lives(process: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; some network file systems cannot, and say so."""
+    """Make a rename durable; some network file systems cannot do this and raise an error."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Anyone's tar shards: which tars, which files in them, which of these is HR and which is LR."""
+"""List the tars of a data set and the files in them, whoever made them."""
 
 import os
 import tarfile
@@ -11,43 +11,28 @@ from braceexpand import braceexpand
 from degrade.errors import ShardError, shown
 from degrade.files.store import is_object, open_store
 
-HR_ROLES = frozenset({"hr", "gt", "hq"})
-LR_ROLES = frozenset({"lr", "lq"})
-MAX_MEMBER_BYTES = 1 << 30  # no image or record is larger; a claim, or a compressed tar, may say it is
-MAX_NAME_BYTES = 1 << 20  # of a header that holds a long name
+MAX_MEMBER_BYTES = 1 << 30  # no image or record is larger, but a header may claim it
+MAX_NAME_BYTES = 1 << 20  # longest name in a header of its own
 
 _LONG_NAMES = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
-TAR_ERRORS = (OSError, tarfile.TarError, ValueError, OverflowError, IndexError)  # what `tarfile` raises at damage
+TAR_ERRORS = (OSError, tarfile.TarError, ValueError, OverflowError, IndexError)  # raised by `tarfile` at damage
 
 
 class TarMember(NamedTuple):
-    """Where one file lies inside a tar."""
+    """Locate one file inside a tar: its name, its first byte, and its size in bytes."""
 
     name: str
     offset: int
     size: int
 
 
-def split_member(name: str) -> tuple[str, str, str]:
-    """Split a tar member's name as webdataset does, at the first dot of the file name.
-
-    Returns:
-        Key, role and extension, the last two in lower case: ``"a/000.hr.PNG"`` gives ``("a/000", "hr", "png")``;
-        the role of ``"a/000.png"`` is "".
-    """
-    folder, _, file = name.rpartition("/")
-    stem, _, suffix = file.partition(".")
-    parts = ["", *suffix.lower().split(".")]
-    return f"{folder}/{stem}" if folder else stem, parts[-2], parts[-1]
-
-
 class _SaneHeader(tarfile.TarInfo):
-    """A header without absurd claims.
+    """Parse a header, and refuse impossible sizes.
 
-    Until Python 3.13.6 `tarfile` goes round in circles at a negative size, and of a header that holds a long name it
-    allocates whatever size that claims.
+    Until Python 3.13.6, `tarfile` loops forever at a negative size, and allocates any size that the header of a long
+    name claims.
     """
 
     @classmethod
@@ -62,8 +47,8 @@ def tar_members(path: Path | str, file: BinaryIO | None = None) -> list[TarMembe
     """List the regular files of an uncompressed tar, without hidden ones and webdataset's ``__meta__`` ones.
 
     Args:
-        path: of the tar.
-        file: the tar opened, where it does not lie on a disk; ``path`` is its name for people then.
+        path: path of the tar.
+        file: the opened tar, if it does not lie on a disk; ``path`` is then only its name in messages.
 
     Raises:
         ShardError: the file is missing, truncated or not a tar.
@@ -72,7 +57,7 @@ def tar_members(path: Path | str, file: BinaryIO | None = None) -> list[TarMembe
         if file is not None:
             return [member for member in _regular_files(file) if not is_hidden(member.name)]
         if not os.path.isfile(path) and os.path.exists(path):
-            raise ValueError("it is no file")  # a fifo would never open
+            raise ValueError("it is not a regular file")  # opening a fifo would hang
         with open(path, "rb") as opened:
             return tar_members(path, opened)
     except TAR_ERRORS as error:
@@ -82,7 +67,7 @@ def tar_members(path: Path | str, file: BinaryIO | None = None) -> list[TarMembe
 
 
 def _regular_files(file: BinaryIO) -> Iterator[TarMember]:
-    """What `tarfile` finds, and an error where it would take a damaged header for the end."""
+    """Yield the files that `tarfile` finds, and raise an error where it would take a damaged header for the end."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     with tarfile.open(fileobj=file, mode="r:", tarinfo=_SaneHeader) as tar:
@@ -101,10 +86,10 @@ def _regular_files(file: BinaryIO) -> Iterator[TarMember]:
 
 
 def read_member(tar: BinaryIO, member: TarMember) -> bytes:
-    """Read one of `tar_members`.
+    """Read a file that `tar_members` has listed.
 
     Raises:
-        ValueError: it is larger than `MAX_MEMBER_BYTES`.
+        ValueError: the file is larger than `MAX_MEMBER_BYTES`.
     """
     _check_size(member)
     tar.seek(member.offset)
@@ -117,19 +102,19 @@ def _check_size(member: TarMember) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a member is none of the data: hidden, or of webdataset's ``__meta__`` ones."""
+    """Tell whether a member is not data: hidden, or one of webdataset's ``__meta__`` files."""
     return name.rpartition("/")[2].startswith((".", "__"))
 
 
 def shard_paths(shards: str | Path | Sequence[str | Path]) -> list[str]:
-    """Resolve what people call a data set to its tars: a folder, a tar, a brace pattern, or a list of these.
+    """List the tars of a data set.
 
     Args:
-        shards: ``dir``, ``dir/pairs-000000.tar``, ``dir/pairs-{000000..000003}.tar``, or several. Of an object
-            store (``s3://``) a prefix or tars; other addresses (``https://``, ``pipe:``) pass through untouched.
+        shards: a folder, a tar, a brace pattern such as ``dir/pairs-{000000..000003}.tar``, or a list of these. In an
+            object store (``s3://``), a prefix or tars; other addresses (``https://``, ``pipe:``) pass unchanged.
 
     Raises:
-        ValueError: nothing is there.
+        ValueError: a tar is missing, or there are none.
     """
     if not isinstance(shards, (str, Path)):
         return [path for entry in shards for path in shard_paths(entry)]

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from degrade.files.names import split_member
 from degrade.files.sources import Source, list_sources
-from degrade.files.tars import LR_ROLES, shard_paths, split_member, tar_members
+from degrade.files.tars import shard_paths, tar_members
 from degrade.images.codec import probe_image, read_image
 from degrade.images.geometry import Crops, Rgb, corner, crop, is_flat, reduce_by, shrink_to, shrunk_size
 from degrade.images.tensors import to_tensor
@@ -246,8 +247,7 @@ def list_lr(path: Path) -> list[Source]:
         found = []
         for tar in shard_paths(path):
             for member in tar_members(tar):
-                _, role, extension = split_member(member.name)
-                if role in LR_ROLES and extension != "json":
+                if split_member(member.name).part == "lr":
                     found.append(Source(f"{Path(tar).name}/{member.name}", member.size, tar, member.offset))
         if found:
             return found

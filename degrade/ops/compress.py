@@ -100,8 +100,16 @@ def jpeg_differentiable(images: Tensor, quality: Sequence[float] | Tensor) -> Te
 
     Returns:
         Decoded images, (B, 3, H, W) in [0, 1].
+
+    Raises:
+        ValueError: kornia is not installed.
     """
-    from kornia.enhance import jpeg_codec_differentiable  # here, because it is slow to import and rarely used
+    try:
+        from kornia.enhance import jpeg_codec_differentiable  # slow to import and rarely used
+    except ImportError as error:
+        raise ValueError(
+            "the JPEG codec kornia needs kornia; pip install 'realistic-degrader[kornia]', or use codec libjpeg"
+        ) from error
 
     height, width = images.shape[-2:]
     # kornia would pad to whole 16 x 16 blocks with zeros, which leaves dark borders

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from degrade.degrader import RealisticDegrader
 from degrade.images.crops import ImagePool
 from degrade.images.geometry import Crops, reduce_by
 from degrade.images.tensors import to_image, to_tensors
-from degrade.mix import DegradationMix, Record
+from degrade.mix import DegradationMix, Record, apply_records
 from degrade.ops.compress import JPEG_BLOCK
 from degrade.realism.columns import Column
 from degrade.recipes.recipe import DrawnRecipe, Recipe
@@ -100,14 +101,14 @@ def make_baseline(hr: Crops, name: str, scale: int, seed: int) -> Crops:
 
 def make(hr: Crops, mix: DegradationMix, seed: int) -> Crops:
     """Degrade each crop with its own random draw, as `synth` does: (N, H, W, 3) -> (N, H/scale, W/scale, 3)."""
-    return degrade_crops(hr, mix, mix.draw(draw_seeds("make", seed, len(hr))))
+    return degrade_crops(hr, mix.degrader, mix.draw(draw_seeds("make", seed, len(hr))))
 
 
 def make_like(hr: Crops, mix: DegradationMix, codes: torch.Tensor, seed: int) -> Crops:
     """Degrade each crop by the learned degrader with the code given for it, (N, code_dim); ``seed`` draws the noise."""
     looks = zip(codes.tolist(), draw_seeds("noise", seed, len(hr)), strict=True)
     records = [{"kind": "learned", "code": code, "steps": mix.steps, "noise_seed": noise} for code, noise in looks]
-    return degrade_crops(hr, mix, records)
+    return degrade_crops(hr, mix.degrader, records)
 
 
 def draw_seeds(purpose: str, seed: int, count: int) -> list[int]:
@@ -118,17 +119,17 @@ def draw_seeds(purpose: str, seed: int, count: int) -> list[int]:
 
 def apply_drawn(hr: Crops, drawn: Sequence[DrawnRecipe]) -> Crops:
     """Degrade each crop with parameters that a recipe has drawn."""
-    carrier = DegradationMix(None, Recipe.preset("bicubic"), scale=drawn[0].scale)
-    return degrade_crops(hr, carrier, [{"kind": "recipe", "params": params.to_dict()} for params in drawn])
+    return degrade_crops(hr, None, [{"kind": "recipe", "params": params.to_dict()} for params in drawn])
 
 
-def degrade_crops(hr: Crops, mix: DegradationMix, records: Sequence[Record]) -> Crops:
-    """Apply `DegradationMix.degrade` to 8-bit crops, in batches."""
+def degrade_crops(hr: Crops, degrader: RealisticDegrader | None, records: Sequence[Record]) -> Crops:
+    """Call `apply_records` for 8-bit crops, in batches."""
     made = []
-    device = mix.degrader.device if mix.degrader is not None else torch.device("cpu")
+    device = degrader.device if degrader is not None else torch.device("cpu")
     for start in range(0, len(hr), BATCH):
         with torch.inference_mode():
-            lr = mix.degrade(to_tensors(hr[start : start + BATCH]).to(device), records[start : start + BATCH])
+            images = to_tensors(hr[start : start + BATCH]).to(device)
+            lr = apply_records(images, records[start : start + BATCH], degrader)
         made += [to_image(image) for image in lr]
     return np.stack(made)
 

@@ -129,7 +129,7 @@ def _draws_of_ours(hr: Crops, mix: DegradationMix, samples: int, seed: int) -> d
         [new | {"noise_seed": look["noise_seed"]} for look, new in zip(first, other, strict=True)] for other in others
     ]
     records = {"both": others, "noise_alone": one_look, "look_alone": one_noise}
-    return {name: [degrade_crops(hr, mix, draw) for draw in draws] for name, draws in records.items()}
+    return {name: [degrade_crops(hr, mix.degrader, draw) for draw in draws] for name, draws in records.items()}
 
 
 def _draws_of_recipe(hr: Crops, recipe: Recipe, scale: int, samples: int, seed: int) -> dict[str, list[Crops]]:

@@ -19,7 +19,7 @@ class Jpeg(BaseStep):
     chroma: Weights[ChromaFormat] = Field(default={"4:2:0": 1.0})
     """Chroma subsampling of the file."""
     codec: Literal["libjpeg", "kornia"] = "libjpeg"
-    """The real codec with a straight-through gradient, or kornia's differentiable one (slow, 4:2:0)."""
+    """The real codec with a straight-through gradient, or kornia's differentiable one (slow, 4:2:0, extra kornia)."""
 
     def _draw(self, dice: Dice, scale: int) -> "list[DrawnJpeg]":
         quality, chroma = dice.integer(self.quality), dice.pick(self.chroma)

@@ -1,10 +1,10 @@
-"""The files of a data set of pairs: their names, the keys of pairs, and the markers of finished shards.
+"""Name the files of a data set of pairs, and read and write the markers of finished shards.
 
-    pairs-000000.tar      KEY.hr.png, KEY.json, KEY.lr.png for every pair, sorted; same plan, same bytes
+    pairs-000000.tar      KEY.hr.png, KEY.json, KEY.lr.png for every pair, sorted; the same plan gives the same bytes
     pairs-000000.json     done marker, renamed into place last: count, bytes, sha256, failures with reasons
 
-A shard without its marker is not finished. A shard of which every pair failed has a marker and no tar: an empty tar
-makes webdataset stop.
+A shard without its marker is not finished. A shard whose pairs all failed has a marker and no tar, because webdataset
+stops at an empty tar.
 """
 
 import json
@@ -14,16 +14,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from degrade.files.names import PREVIEW
 from degrade.files.store import Store, open_store
 
-MARKER_READERS = 16  # threads: in an object store a small file is mostly waiting
-
 MANIFEST, PLAN = "manifest.json", "plan.jsonl"
+TIMM_INDEX, WIDS_INDEX, STATS, FAILURES = "_info.json", "shardindex.json", "stats.json", "failures.jsonl"
+INDEXES = (TIMM_INDEX, WIDS_INDEX, STATS, FAILURES, PREVIEW)  # written anew from the shards at the end of every run
+
+MARKER_READERS = 16  # threads: reading a small file of an object store is mostly waiting
+
+_SHARD_FILE = re.compile(r"pairs-(\d{6,})\.(tar|json)")
 
 
 @dataclass(frozen=True)
 class ShardMarker:
-    """Content of a done marker: pairs, size and hash of the tar, and the planned pairs that could not be made."""
+    """Hold the content of a done marker.
+
+    Attributes:
+        count: number of pairs in the tar.
+        tar_bytes: size of the tar; 0 without one.
+        sha256: hash of the tar; "" without one.
+        failures: the planned pairs that could not be made, each with its ``reason``.
+    """
 
     count: int
     tar_bytes: int
@@ -32,73 +44,138 @@ class ShardMarker:
 
     @property
     def failed(self) -> bool:
-        """Whether a pair could not be made, other than by intention."""
+        """Tell whether a pair could not be made. A pair that was skipped on purpose does not count."""
         return any(not failure.get("skipped") for failure in self.failures)
 
 
 def sample_key(slot: int) -> str:
-    """Name of the pair in planned slot ``slot``: nine digits, no dots, which tar readers would split at."""
+    """Name the pair in planned slot ``slot``: nine digits without dots, because tar readers split names at dots."""
     return f"{slot:09d}"
 
 
-def shard_name(index: int) -> str:
-    """File name of a shard without its extension."""
-    return f"pairs-{index:06d}"
+def tar_name(shard: int) -> str:
+    """Name the tar of a shard."""
+    return f"pairs-{shard:06d}.tar"
 
 
-def read_marker(out: Path | str | Store, index: int) -> ShardMarker | None:
-    """Read the done marker of a shard; None when there is none, or none that makes sense.
+def marker_name(shard: int) -> str:
+    """Name the done marker of a shard."""
+    return f"pairs-{shard:06d}.json"
+
+
+def tar_index(name: str) -> int | None:
+    """Return the number of the shard whose tar has this name; None for any other file."""
+    return _shard_index(name, "tar")
+
+
+def marker_index(name: str) -> int | None:
+    """Return the number of the shard whose done marker has this name; None for any other file."""
+    return _shard_index(name, "json")
+
+
+def _shard_index(name: str, extension: str) -> int | None:
+    found = _SHARD_FILE.fullmatch(name)
+    return int(found[1]) if found and found[2] == extension else None
+
+
+def write_marker(store: Store, shard: int, marker: ShardMarker) -> None:
+    """Write the done marker of a shard.
 
     Raises:
-        OSError: it may be there, but cannot be read now: a shard must not seem missing for that.
+        ShardError: the disk is full or not writable.
+    """
+    content = {
+        "bytes": marker.tar_bytes,
+        "count": marker.count,
+        "failures": marker.failures,
+        "sha256": marker.sha256,
+        "tar": tar_name(shard) if marker.count else "",
+    }
+    store.write(marker_name(shard), json_line(content))
+
+
+def read_marker(out: Path | str | Store, shard: int) -> ShardMarker | None:
+    """Read the done marker of a shard; None if it is missing or damaged.
+
+    Raises:
+        OSError: the marker may exist but cannot be read now. A shard must not count as missing for that reason.
     """
     try:
-        marker = json.loads(open_store(out).read(f"{shard_name(index)}.json"))
+        marker = json.loads(open_store(out).read(marker_name(shard)))
         failures = [dict(failure) for failure in marker["failures"]]
         return ShardMarker(int(marker["count"]), int(marker["bytes"]), str(marker["sha256"]), failures)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def shard_is_done(out: Path | str | Store, index: int, *, retry_failed: bool = False) -> bool:
-    """Tell whether a shard is finished: its marker is there, and its tar has the size that the marker says.
+def shard_is_done(out: Path | str | Store, shard: int, *, retry_failed: bool = False) -> bool:
+    """Tell whether a shard is finished: its marker exists, and its tar has the size that the marker states.
 
     Args:
         out: a folder, an address that fsspec opens, or a store.
-        index: number of the shard.
-        retry_failed: a shard in which a pair could not be made is not finished.
+        shard: number of the shard.
+        retry_failed: count a shard with failed pairs as not finished.
     """
-    marker = _finished(open_store(out), index)
+    marker = _finished(open_store(out), shard)
     return marker is not None and not (retry_failed and marker.failed)
 
 
-def _finished(store: Store, index: int) -> ShardMarker | None:
-    marker = read_marker(store, index)
-    fits = marker and (marker.count == 0 or store.size(f"{shard_name(index)}.tar") == marker.tar_bytes)
+def _finished(store: Store, shard: int) -> ShardMarker | None:
+    marker = read_marker(store, shard)
+    fits = marker and (marker.count == 0 or store.size(tar_name(shard)) == marker.tar_bytes)
     return marker if fits else None
 
 
-def remove_stale(out: Path | str | Store, indexes: Iterable[int] | None = None) -> list[str]:
-    """Remove hidden temporary files that a killed run left behind; nothing else is touched.
+def finished_shards(out: Path | str | Store) -> Iterator[tuple[int, ShardMarker]]:
+    """Yield the numbers and markers of the finished shards of a data set, in order."""
+    store = open_store(out)
+    shards = sorted(shard for name in store.names() if (shard := marker_index(name)) is not None)
+    with ThreadPoolExecutor(MARKER_READERS) as pool:
+        for shard, marker in zip(shards, pool.map(lambda shard: _finished(store, shard), shards), strict=True):
+            if marker:
+                yield shard, marker
+
+
+def missing_shards(store: Store, shards: Iterable[int], *, retry_failed: bool = False) -> set[int]:
+    """Return those of the given shards that are not finished.
 
     Args:
-        out: a folder, an address that fsspec opens, or a store.
-        indexes: only those of these shards; pass a node's own when several nodes write to one folder. None: all.
-
-    Returns:
-        Names of what was removed.
+        store: where the data set is.
+        shards: numbers of the shards to look at.
+        retry_failed: count a shard with failed pairs as not finished.
     """
-    return open_store(out).remove_stale(None if indexes is None else {shard_name(index) for index in indexes})
-
-
-def finished_shards(out: Path | str | Store) -> Iterator[tuple[int, ShardMarker]]:
-    """The finished shards of a data set and their markers, in order."""
-    store = open_store(out)
-    indexes = sorted(int(found[1]) for name in store.names() if (found := re.fullmatch(r"pairs-(\d{6,})\.json", name)))
+    shards = list(shards)
+    marked = {marker_index(name) for name in store.names()}
     with ThreadPoolExecutor(MARKER_READERS) as pool:
-        for index, marker in zip(indexes, pool.map(lambda index: _finished(store, index), indexes), strict=True):
-            if marker:
-                yield index, marker
+        done = pool.map(
+            lambda shard: shard in marked and shard_is_done(store, shard, retry_failed=retry_failed), shards
+        )
+        return {shard for shard, is_done in zip(shards, done, strict=True) if not is_done}
+
+
+def remove_stale(store: Store, shards: Iterable[int] | None = None) -> None:
+    """Remove the hidden temporary files that a killed run left behind; nothing else is touched.
+
+    Args:
+        store: where the data set is.
+        shards: remove only the files of these shards, for a node that shares the store with others. None removes all.
+    """
+    store.remove_stale(
+        None if shards is None else {name(shard) for shard in shards for name in (tar_name, marker_name)}
+    )
+
+
+def has_shards(store: Store) -> bool:
+    """Tell whether a store holds tars or done markers."""
+    return any(map(_SHARD_FILE.fullmatch, store.names()))
+
+
+def remove_data_set(store: Store) -> None:
+    """Remove what `degrade synth` wrote and nothing else. The manifest goes last, so this can be continued as well."""
+    shard_files = [name for name in store.names() if _SHARD_FILE.fullmatch(name)]  # markers sort before their tars
+    for name in [*shard_files, *INDEXES, PLAN, MANIFEST]:
+        store.remove(name)
+    remove_stale(store)
 
 
 def json_line(content: object) -> bytes:
@@ -109,16 +186,3 @@ def json_line(content: object) -> bytes:
 def json_page(content: object) -> bytes:
     """Write a value as indented JSON, always the same bytes."""
     return json.dumps(content, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
-
-
-def data_files(store: Store) -> list[str]:
-    """Names of shards and done markers, the marker before its tar."""
-    return [name for name in store.names() if re.fullmatch(r"pairs-\d{6,}\.(json|tar)", name)]
-
-
-def remove_data_set(store: Store) -> None:
-    """Remove what `synth` wrote and nothing else; the manifest last, so that this can be taken up too."""
-    others = ("_info.json", "shardindex.json", "stats.json", "failures.jsonl", "preview.png", PLAN, MANIFEST)
-    for name in [*data_files(store), *others]:
-        store.remove(name)
-    remove_stale(store)

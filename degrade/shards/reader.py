@@ -1,4 +1,4 @@
-"""Read pair shards, ours or anyone's, as tensors for training."""
+"""Read pair shards, made here or by other software, as tensors for training."""
 
 import contextlib
 import io
@@ -11,17 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
 import webdataset as wds
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from degrade.errors import ImageError, ShardError, shown
-from degrade.files.sources import IMAGE_SUFFIXES
+from degrade.files.names import ROLES, split_member
 from degrade.files.store import is_object, open_store
-from degrade.files.tars import HR_ROLES, LR_ROLES, TAR_ERRORS, shard_paths, split_member, tar_members
+from degrade.files.tars import TAR_ERRORS, shard_paths, tar_members
 from degrade.images.codec import read_image
+from degrade.images.tensors import to_tensor
 from degrade.shards.record import read_record
 
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz
@@ -38,31 +38,33 @@ def read_pairs(
 ) -> wds.DataPipeline:
     """Iterate over the pairs of a data set.
 
-    The result is an ``IterableDataset``: give it to a ``DataLoader``. Shards are dealt out to processes and workers,
-    so that no pair is read twice; workers beyond the number of shards find nothing. It is also a webdataset pipeline:
+    The result is an ``IterableDataset`` for a ``DataLoader``. Shards are divided among processes and workers, so that
+    no pair is read twice; with more workers than shards, some get none. The result is also a webdataset pipeline:
     ``.with_epoch(n)`` sets the length of an epoch.
 
-    Every sample needs an image ``hr``, ``gt`` or ``hq`` and an image ``lr`` or ``lq``; a ``json`` is optional.
+    Every sample needs an image called ``hr``, ``gt`` or ``hq`` and an image called ``lr`` or ``lq``; a ``json`` is
+    optional.
 
     Args:
         shards: folder of tars, a tar, a brace pattern, addresses that webdataset opens, or a list of these.
-        shuffle: pairs in the shuffle buffer; shards are shuffled too. 0 = in order.
-        seed: of all shuffling. Every iteration is another epoch with another order, so keep the workers of a
+        shuffle: number of pairs in the shuffle buffer; shards are shuffled too. 0 = in order.
+        seed: seed of all shuffling. Every iteration is another epoch with another order, so keep the workers of a
             ``DataLoader`` alive (``persistent_workers=True``).
-        resampled: draw shards at random without end, every process its own. For distributed training, where shards
-            cannot be shared out evenly and the first process to finish would hang the others.
-        where: takes the record of a pair and says whether it is wanted, before its images are decoded: for one severity
-            after another, ``lambda meta: meta["psnr_to_clean"] > 30``. None for all pairs.
-        handler: what to do about a broken sample: ``webdataset.warn_and_continue`` skips it; the default raises.
+        resampled: draw shards at random without end, in every process. For distributed training, where shards cannot
+            be divided evenly, and the first process to finish would make the others wait forever.
+        where: called with the record of a pair before its images are decoded; returns whether the pair is wanted. For
+            example, ``lambda meta: meta["psnr_to_clean"] > 30`` selects mild degradations. None for all pairs.
+        handler: called with the error of a broken sample: ``webdataset.warn_and_continue`` skips the sample; the
+            default raises the error.
 
     Returns:
         Dicts of ``key`` (str), ``hr`` (3, H, W) and ``lr`` (3, h, w), float32 in [0, 1], and ``meta`` (dict, the json).
 
     Raises:
-        ValueError: the shards do not exist; while iterating, a sample lacks an image, or ``where`` asks for what its
-            record has not.
-        ImageError: while iterating, an image cannot be decoded.
-        ShardError: while iterating, a tar cannot be read, or not to its end.
+        ValueError: the shards do not exist. While iterating: a sample lacks an image, or its record lacks a key that
+            ``where`` uses.
+        ImageError: while iterating: an image cannot be decoded.
+        ShardError: while iterating: a tar cannot be read, or not to its end.
     """
     order = _ShardOrder(shard_paths(shards), seed, shuffled=shuffle > 0, resampled=resampled)
     buffer = [wds.detshuffle(shuffle, initial=shuffle, seed=seed)] if shuffle else []
@@ -71,7 +73,7 @@ def read_pairs(
 
 
 class _ShardOrder(IterableDataset[dict[str, str]]):
-    """The shards of this process and worker, in the order of this epoch."""
+    """Yield the shards of this process and worker, in the order of this epoch."""
 
     def __init__(self, tars: list[str], seed: int, *, shuffled: bool, resampled: bool) -> None:
         super().__init__()
@@ -88,12 +90,12 @@ class _ShardOrder(IterableDataset[dict[str, str]]):
                 yield {"url": draw.choice(self.tars)}
         order = list(self.tars)
         if self.shuffled:
-            random.Random(f"{self.seed}/{self.epoch}").shuffle(order)  # alike everywhere: the shares must not overlap
+            random.Random(f"{self.seed}/{self.epoch}").shuffle(order)  # equal everywhere: shares must not overlap
         yield from ({"url": tar} for tar in order[place::places])
 
 
 def _samples(shards: Iterable[dict[str, str]], handler: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
-    """The samples of tars, by webdataset, after a look through those that can be looked through."""
+    """Yield the samples of tars as webdataset reads them; damage is a `ShardError`."""
     for shard in shards:
         url = shard["url"]
         try:
@@ -112,20 +114,21 @@ def _samples(shards: Iterable[dict[str, str]], handler: Callable[[Exception], bo
 
 
 def _open(url: str, opened: contextlib.ExitStack) -> BinaryIO:
-    """A stream of a tar, of which damage is found before its first pair is out, unless it is packed or comes by a pipe.
+    """Open a tar for streaming.
 
-    Where a header is damaged webdataset sees the end of a tar, and pairs would be missing without a word.
+    Local uncompressed tars are scanned first, because webdataset takes a damaged header for the end of the tar and
+    would silently drop the remaining pairs.
     """
     if is_object(url):
         folder, _, name = url.rpartition("/")
         return opened.enter_context(open_store(folder).open(name))
     if not os.path.exists(url):
         stream: BinaryIO = wds.gopen(url)
-        if isinstance(stream, io.IOBase):  # else a pipe: closing it would wait for what runs there
+        if isinstance(stream, io.IOBase):  # else a pipe: closing it would wait for the process behind it
             opened.enter_context(stream)
         return stream
     if not os.path.isfile(url):
-        raise ValueError("it is no file")  # a fifo would never open
+        raise ValueError("it is not a regular file")  # opening a fifo would hang
     file = opened.enter_context(Path(url).open("rb"))  # noqa: SIM115
     if not file.read(6).startswith(_PACKED):
         tar_members(url, file)
@@ -148,11 +151,11 @@ def _pairs(
                 continue
             pair = {
                 "key": sample["__key__"],
-                "hr": _image(sample, HR_ROLES),
-                "lr": _image(sample, LR_ROLES),
+                "hr": _image(sample, "hr"),
+                "lr": _image(sample, "lr"),
                 "meta": meta,
             }
-        except Exception as error:  # as webdataset's own stages do: the handler decides
+        except Exception as error:  # the handler decides, as in webdataset's own stages
             if handler(error):
                 continue
             break
@@ -169,18 +172,16 @@ def _wanted(where: Callable[[dict[str, Any]], bool], meta: dict[str, Any], sampl
         ) from err
 
 
-def _image(sample: dict[str, Any], roles: frozenset[str]) -> Tensor:
+def _image(sample: dict[str, Any], part: str) -> Tensor:
     for name, data in sample.items():
-        _, role, extension = split_member(f"key.{name}")
-        if role in roles and f".{extension}" in IMAGE_SUFFIXES:
+        if split_member(f"key.{name}").part == part:
             try:
-                pixels = torch.from_numpy(read_image(data))
+                return to_tensor(read_image(data))[0]
             except ImageError as error:
                 place = f"{shown(sample['__key__'])}.{shown(name)} in {shown(sample['__url__'])}"
                 raise ImageError(f"{place}: {error}") from error
-            return pixels.permute(2, 0, 1).float().div_(255).contiguous()
     found = shown(", ".join(name for name in sample if not name.startswith("__")))
-    raise ValueError(f"{_place(sample)} has {found} but no image called {' or '.join(sorted(roles))}")
+    raise ValueError(f"{_place(sample)} has {found}, but no image called {' or '.join(sorted(ROLES[part]))}")
 
 
 def _place(sample: dict[str, Any]) -> str:

@@ -1,38 +1,44 @@
-"""The record of one pair: what was done to which crop of which image."""
+"""Define the record of a pair: what was done to which crop of which image."""
 
 import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-MAX_RECORD_BYTES = 1 << 24  # ours have one or two thousand; of a hundred million json makes gigabytes
+from degrade.shards.layout import json_line
+
+MAX_RECORD_BYTES = 1 << 24  # ours have one or two thousand; json needs gigabytes to read a hundred million
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleMeta:
-    """The record of one pair, ``KEY.json``: all that is needed to make it again.
+    """Hold the record of one pair, ``KEY.json``: all that is needed to make the pair again.
 
-    Every field is always there and of one plain type, because Hugging Face ``datasets`` takes the types from the first
-    five samples and drops whatever differs later. What varies from pair to pair goes into ``params`` as one string.
+    Every field is always present and has one plain type, because Hugging Face ``datasets`` takes the types from the
+    first five samples and drops whatever differs later. So the drawn parameters, which differ from pair to pair, are
+    stored as one string.
 
     Attributes:
-        key: name of the pair in its shard, the planned slot in nine digits.
+        key: name of the pair in its shard, the number of its planned slot in nine digits.
         source: path of the HR image relative to the source root.
-        source_sha256: of the bytes of that file.
-        crop_top: position of the crop in the decoded HR image.
-        crop_left: likewise.
-        crop_height: size of the crop.
-        crop_width: likewise.
-        variant: which of several degradations of the same crop.
+        source_sha256: hash of the file of the HR image.
+        crop_top: top row of the crop in the decoded HR image.
+        crop_left: left column of the crop.
+        crop_height: height of the crop, px.
+        crop_width: width of the crop, px.
+        variant: number of the degradation of this crop.
         scale: HR side / LR side.
-        seed: of this pair, 0 <= seed < 2**63.
-        settings_hash: of the resolved settings of the run.
+        seed: seed of this pair, 0 <= seed < 2**63.
+        settings_hash: hash of the resolved settings of the run.
         kind: ``"learned"`` or ``"recipe"``.
         degrader: name or folder of the learned degrader, "" for a recipe.
         recipe: name of the recipe, "" for a learned degrader.
         steps: sampling steps of the learned degrader, 0 for a recipe.
-        psnr_to_clean: dB, LR against the clean downsampling of its HR: how severe the degradation is.
+        psnr_to_clean: PSNR of LR against the clean downsampling of its HR, in dB: how mild the degradation is.
         params: JSON object of the drawn parameters.
+
+    Raises:
+        ValueError: a field has another type or an impossible value.
     """
 
     key: str
@@ -56,7 +62,8 @@ class SampleMeta:
     def __post_init__(self) -> None:
         for name, expected in type(self).__annotations__.items():
             value = getattr(self, name)
-            if type(value) is not expected:  # nor a subclass: True or a numpy float would change the column's type
+            # not isinstance: True and numpy floats would change the type of the column
+            if type(value) is not expected:
                 raise ValueError(f"{name} {value!r} is of type {type(value).__name__}; pass {expected.__name__}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(
@@ -65,18 +72,20 @@ class SampleMeta:
         if self.kind not in ("learned", "recipe"):
             raise ValueError(f"kind {self.kind!r} is unknown; use 'learned' or 'recipe'")
         if not math.isfinite(self.psnr_to_clean):
-            raise ValueError(f"psnr_to_clean {self.psnr_to_clean} is not a number JSON can hold; cap it, say at 100 dB")
+            raise ValueError(
+                f"psnr_to_clean {self.psnr_to_clean} is not a number that JSON can hold; cap it, for example at 100 dB"
+            )
 
     def to_json(self) -> bytes:
         """Return the record as JSON with sorted keys: same record, same bytes."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        return json_line(asdict(self))
 
     @classmethod
     def from_json(cls, data: bytes) -> "SampleMeta":
         """Read a record back.
 
         Raises:
-            ValueError: it is not JSON, or fields are missing, unknown or of another type.
+            ValueError: the data is not JSON, or fields are missing, unknown or of another type.
         """
         record = read_record(data)
         differing = sorted(set(record) ^ set(cls.__annotations__))
@@ -86,10 +95,10 @@ class SampleMeta:
 
 
 def read_record(data: bytes | str) -> dict[str, Any]:
-    """Parse the JSON object that a record is, of ours or anyone's pairs.
+    """Parse the record of a pair, a JSON object, made here or by other software.
 
     Raises:
-        ValueError: it is none, too large, or nested too deeply.
+        ValueError: the data is not a JSON object, too large, or nested too deeply.
     """
     if len(data) > MAX_RECORD_BYTES:
         raise ValueError(f"the record has {len(data)} bytes, more than {MAX_RECORD_BYTES}")

@@ -1,8 +1,7 @@
-"""Check a data set of pairs, made by us or by anyone: hashes, decoding, sizes, alignment, duplicates, lost partners."""
+"""Check a data set of pairs, whoever made it: hashes, decoding, sizes, alignment, duplicates, missing partners."""
 
 import hashlib
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,37 +12,38 @@ import cv2
 import numpy as np
 
 from degrade.errors import ImageError, ShardError, shown
-from degrade.files.sources import IMAGE_SUFFIXES
-from degrade.files.tars import HR_ROLES, LR_ROLES, TarMember, read_member, shard_paths, split_member, tar_members
+from degrade.files.names import split_member
+from degrade.files.store import DiskStore
+from degrade.files.tars import TarMember, read_member, shard_paths, tar_members
 from degrade.images.alignment import subpixel_shift
 from degrade.images.codec import read_image
 from degrade.images.geometry import Rgb
-from degrade.shards.layout import read_marker
+from degrade.shards.layout import marker_index, read_marker, tar_name
 from degrade.shards.record import read_record
 
 MAX_SHIFT_LR_PX = 0.1  # a set of pairs is aligned when the median shift is below this
 _SURE = 0.5  # response of subpixel_shift above which the shift of one pair is known to about 0.1 px
-_MIN_SIDE = 16  # smaller LR images cannot be aligned
-_SHOWN = 20
-_END = bytes(512)
+_MIN_SIDE = 16  # px; smaller LR images cannot be aligned
+_SHOWN = 20  # problems that the text lists
+_END = bytes(512)  # a tar ends with blocks of zeros
 
 
 @dataclass
 class VerifyReport:
-    """What `verify_shards` found.
+    """Hold the findings of `verify_shards`.
 
     Attributes:
-        shards: tars looked at.
-        pairs: complete pairs in them.
-        checked: pairs decoded and measured.
-        scale: HR side / LR side of most pairs; 0 when unknown.
-        shift_pairs: pairs whose shift could be told.
+        shards: number of tars.
+        pairs: number of complete pairs in them.
+        checked: pairs that were decoded and measured.
+        scale: HR side / LR side of most pairs; 0 if unknown.
+        shift_pairs: pairs whose shift could be measured.
         shift_median_px: median length of the shift between LR and the area-reduced HR, in LR pixels.
-        shift_max_px: the greatest.
-        shift_x_px: median shift to the right: far from 0 when a resizing convention is off.
-        shift_y_px: median shift downwards.
-        duplicates: pairs whose both images repeat another pair.
-        problems: one sentence each; empty when all is well.
+        shift_max_px: largest length of the shift, in LR pixels.
+        shift_x_px: median shift to the right, in LR pixels; far from 0 if LR was resized by another convention.
+        shift_y_px: median shift downwards, in LR pixels.
+        duplicates: pairs whose images are both the same as those of another pair.
+        problems: one sentence for each problem.
     """
 
     shards: int = 0
@@ -60,7 +60,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Tell whether there are no problems."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,12 +68,12 @@ class VerifyReport:
         return {"ok": self.ok, **asdict(self)}
 
     def text(self) -> str:
-        """Return a few lines for people."""
+        """Return the report as a few lines of text."""
         lines = [f"{self.shards} shards, {self.pairs} pairs, {self.checked} of them decoded; scale {self.scale}"]
         if self.shift_pairs:
             lines.append(
-                f"LR lies {self.shift_median_px:.3f} LR px (median; at most {self.shift_max_px:.3f}) "
-                f"from its HR, measured on {self.shift_pairs} pairs"
+                f"shift of LR against HR: {self.shift_median_px:.3f} LR px (median; at most {self.shift_max_px:.3f}), "
+                f"measured on {self.shift_pairs} pairs"
             )
         lines += [f"- {problem}" for problem in self.problems[:_SHOWN]]
         if len(self.problems) > _SHOWN:
@@ -96,14 +96,14 @@ class _Pair:
 def verify_shards(path: str | Path, *, sample: int | None = None) -> VerifyReport:
     """Check a data set of pairs.
 
-    Our done markers are checked where there are any; nothing else of ours is needed.
+    Done markers are checked if there are any. Nothing else that only `degrade synth` writes is needed.
 
     Args:
         path: folder of tars, a tar, or a brace pattern.
-        sample: decode only about this many pairs, evenly spread; None = all. Hashes and names are always checked.
+        sample: decode only about this many pairs, spread evenly; None = all. Hashes and names are always checked.
 
     Raises:
-        ValueError: no shards there.
+        ValueError: there are no shards.
     """
     tars = shard_paths(path)
     report = VerifyReport(shards=len(tars), problems=list(_marker_problems(tars)))
@@ -114,25 +114,25 @@ def verify_shards(path: str | Path, *, sample: int | None = None) -> VerifyRepor
 
 
 def _marker_problems(tars: list[str]) -> Iterator[str]:
-    """Compare tars with their done markers, in folders where there are any."""
+    """Compare tars with their done markers, in folders that hold markers."""
     for folder in sorted({Path(tar).parent for tar in tars}):
-        names = [path.name for path in folder.glob("pairs-*.json") if re.fullmatch(r"pairs-\d{6,}\.json", path.name)]
-        markers = {f"{Path(name).stem}.tar": read_marker(folder, int(name[6:-5])) for name in sorted(names)}
+        indexes = [index for name in DiskStore(folder).names() if (index := marker_index(name)) is not None]
+        markers = {tar_name(index): read_marker(folder, index) for index in indexes}
         present = {Path(tar).name for tar in tars if Path(tar).parent == folder}
         for tar in sorted(present) if markers else ():
             marker = markers.get(tar)
             if marker is None:
-                yield f"{shown(tar)} has no done marker that can be read; run synth again or remove it"
+                yield f"{shown(tar)} has no readable done marker; run synth again or remove the tar"
             elif _sha256(folder / tar) != marker.sha256:
                 yield f"{shown(tar)} differs from the hash in its marker; remove both and run synth again"
-        if present == {path.name for path in folder.glob("*.tar")}:  # the whole folder was asked for
+        if present == {path.name for path in folder.glob("*.tar")}:  # the whole folder is checked
             for tar, marker in markers.items():
                 if tar not in present and (marker is None or marker.count):
-                    yield f"{tar} is missing though there is a marker for it; run synth again"
+                    yield f"{tar} is missing, but its marker exists; run synth again"
 
 
 def _chosen_pairs(tars: list[str], sample: int | None, report: VerifyReport) -> Iterator[_Pair]:
-    """Go through the tars one by one, and yield from each its share of the pairs to decode."""
+    """Yield the pairs to decode, evenly spread over the tars."""
     for number, tar in enumerate(tars):
         pairs = _find_pairs(tar, report.problems)
         report.pairs += len(pairs)
@@ -143,7 +143,7 @@ def _chosen_pairs(tars: list[str], sample: int | None, report: VerifyReport) -> 
 
 
 def _find_pairs(tar: str, problems: list[str]) -> list[_Pair]:
-    """Group the members of a tar; samples without a partner become problems."""
+    """Group the members of a tar into pairs; a sample without a partner is a problem."""
     try:
         members = tar_members(tar)
         with open(tar, "rb") as file:
@@ -151,16 +151,15 @@ def _find_pairs(tar: str, problems: list[str]) -> list[_Pair]:
             end = file.read()
             if _END not in (end[: len(_END)], end[len(_END) :]):
                 problems.append(
-                    f"{shown(tar)} ends without the end mark of a tar and may have held more; make it again"
+                    f"{shown(tar)} ends without the end mark of a tar, so pairs may be missing; make it again"
                 )
     except ShardError as error:
         problems.append(str(error))
         return []
     samples: dict[str, dict[str, TarMember]] = defaultdict(dict)
     for member in members:
-        key, role, extension = split_member(member.name)
-        part = "json" if extension == "json" else "hr" if role in HR_ROLES else "lr" if role in LR_ROLES else ""
-        if part == "json" or (part and f".{extension}" in IMAGE_SUFFIXES):
+        key, part, _ = split_member(member.name)
+        if part:
             if part in samples[key]:
                 name = shown(samples[key][part].name)
                 problems.append(f"{_place(key, tar)} has two {part} files, {name} is one")
@@ -192,7 +191,7 @@ def _measure(pairs: Iterator[_Pair], report: VerifyReport) -> None:
         digest = hashlib.sha256(hr.tobytes() + lr.tobytes()).digest()
         if digest in seen:
             report.duplicates += 1
-            report.problems.append(f"{pair} repeats {seen[digest]}, both images alike")
+            report.problems.append(f"{pair} repeats both images of {seen[digest]}")
         seen.setdefault(digest, str(pair))
         if min(lr.shape[:2]) >= _MIN_SIDE:
             clean = cv2.resize(hr, (lr.shape[1], lr.shape[0]), interpolation=cv2.INTER_AREA)
@@ -203,7 +202,8 @@ def _measure(pairs: Iterator[_Pair], report: VerifyReport) -> None:
         report.scale = scales.most_common(1)[0][0]
         for scale in sorted(set(scales) - {report.scale}):
             report.problems.append(
-                f"{scales[scale]} pairs have scale {scale}, not {report.scale} like most; {examples[scale]} is one"
+                f"{scales[scale]} pairs have scale {scale} instead of {report.scale}, the scale of most; "
+                f"one is {examples[scale]}"
             )
     if shifts:
         report.shift_pairs = len(shifts)
@@ -212,16 +212,16 @@ def _measure(pairs: Iterator[_Pair], report: VerifyReport) -> None:
         report.shift_x_px, report.shift_y_px = map(float, np.median(shifts, axis=0))
         if report.shift_median_px > MAX_SHIFT_LR_PX:
             report.problems.append(
-                f"LR is shifted against HR by {report.shift_median_px:.2f} LR px in the median "
+                f"LR is shifted against HR by {report.shift_median_px:.2f} LR px (median) "
                 f"(x {report.shift_x_px:+.2f}, y {report.shift_y_px:+.2f}); check how LR was resized"
             )
 
 
 def _decode(pair: _Pair) -> tuple[Rgb, Rgb, int]:
-    """Decode both images and derive the scale, compared with the one in the json when it has one.
+    """Decode both images, and compute the scale; it must match the scale in the JSON record, if that has one.
 
     Raises:
-        ValueError: an image or the json is broken, or the sizes do not fit together.
+        ValueError: an image or the record is broken, or the sizes do not fit together.
     """
     with open(pair.tar, "rb") as file:
         data = [read_member(file, member) if member else b"" for member in (pair.hr, pair.lr, pair.json)]
@@ -237,7 +237,7 @@ def _decode(pair: _Pair) -> tuple[Rgb, Rgb, int]:
         raise ImageError(f"HR {hr.shape[1]}x{hr.shape[0]} is not a whole multiple of LR {lr.shape[1]}x{lr.shape[0]}")
     recorded = read_record(data[2] or b"{}").get("scale", scale)
     if recorded != scale:
-        raise ImageError(f"json: scale {shown(recorded)}, while the images have {scale}")
+        raise ImageError(f"the record has scale {shown(recorded)}, but the images have scale {scale}")
     return hr, lr, scale
 
 

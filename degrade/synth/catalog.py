@@ -1,4 +1,4 @@
-"""Catalog: the images of a plan and where they are now, in a temporary file, so that millions take no memory."""
+"""Keep the images of a plan, and where they are now, in a temporary file, so that millions take no memory."""
 
 import json
 import os
@@ -7,9 +7,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
-from types import TracebackType
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -22,10 +21,10 @@ from degrade.synth.settings import SynthSettings
 Item = TypeVar("Item")
 
 HEADER_READERS = 16  # threads, for network disks
-WAITING = 4.0  # time over computing time, from which reading headers is mostly waiting
-_TRIED = 256  # images by which that is told
+WAITING = 4.0  # ratio of elapsed to computing time above which reading headers is mostly waiting
+_TRIED = 256  # images on which this ratio is measured
 _BATCH = 64  # images that a thread takes at once
-_ROWS = 1000  # written at once
+_ROWS = 1000  # images that are written at once
 
 _TABLES = """
 pragma journal_mode = off;
@@ -49,28 +48,28 @@ delete from listed where name in (select name from twice) and rowid not in
 """
 
 
-class Catalog:
-    """What a plan must look up and sort, on a disk (in the folder for temporary files, ``TMPDIR``; 300 bytes an image).
+class Catalog(AbstractContextManager["Catalog"]):
+    """Look up and sort the images of a plan on a disk: about 300 bytes per image, in the folder of ``TMPDIR``.
 
-    The file has no name, so that nothing is left of it, not even after a ``kill -9``.
+    The file has no name, so nothing of it remains, not even after a ``kill -9``.
 
     Args:
-        sources: the images there are now, in any order.
-        planned: those of a plan that exists, in its order.
-        progress: show a bar while it lists and plans.
+        sources: the images that exist now, in any order.
+        planned: the images of an existing plan, in its order.
+        progress: show a bar during listing and planning.
 
     Raises:
         ValueError: two images have the same name.
-        ShardError: the disk for temporary files is full; `plan_new` raises it too.
+        ShardError: the disk for temporary files is full; `plan_new` raises this too.
     """
 
     def __init__(
         self, sources: Iterable[Source], planned: Iterable[PlannedSource] = (), *, progress: bool = False
     ) -> None:
-        self._quiet = None if progress else True  # as tqdm takes it: None is quiet when not a terminal
-        self._db = sqlite3.connect("")  # a file of SQLite's own
+        self._quiet = None if progress else True  # for tqdm: None shows a bar on a terminal only
+        self._db = sqlite3.connect("")  # a temporary file that SQLite makes
         try:
-            with _full_disk_told():
+            with _full_disk_explained():
                 self._db.executescript(_TABLES)
                 listed = map(_listed, self._bar(sources, "listing"))
                 self._db.executemany("insert into listed values (?, ?, ?, ?)", listed)
@@ -81,12 +80,7 @@ class Catalog:
             self.close()
             raise
 
-    def __enter__(self) -> "Catalog":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -94,10 +88,14 @@ class Catalog:
         self._db.close()
 
     def plan_new(self, settings: SynthSettings, part: int = 0) -> int:
-        """Examine the images that the plan does not know, and add those of use to it, in an order by their names.
+        """Examine the images that the plan does not contain, and append the usable ones, in the order of `order_of`.
+
+        Args:
+            settings: limits on the sizes of images, and what to take from each.
+            part: number of the part of the plan that these images form.
 
         Returns:
-            How many were added.
+            How many images were added.
         """
         unknown = self._db.execute(
             "select name, bytes_len, path, start from listed "
@@ -106,10 +104,10 @@ class Catalog:
         sources = (Source(name, bytes_len, os.fsdecode(path), start) for name, bytes_len, path, start in unknown)
         examined = _examine_all(sources, settings, part)
         examined = iter(self._bar(examined, "planning", total=self.count("listed") - self.count("planned")))
-        with _full_disk_told():
+        with _full_disk_explained():
             while batch := list(islice(examined, _ROWS)):
-                of_use = [found for _, found in batch if isinstance(found, PlannedSource)]
-                ranked = [(order_of(found.name, settings.seed), *_planned(found)) for found in of_use]
+                usable = [found for _, found in batch if isinstance(found, PlannedSource)]
+                ranked = [(order_of(found.name, settings.seed), *_planned(found)) for found in usable]
                 self._db.executemany("insert into examined values (?, ?, ?, ?, ?, ?, ?)", ranked)
                 left_out = [found for found in batch if isinstance(found[1], str)]
                 self._db.executemany("insert into left_out values (?, ?)", left_out)
@@ -124,7 +122,7 @@ class Catalog:
         return tqdm(items, what, total, leave=False, unit=" images", smoothing=0.1, disable=self._quiet)
 
     def images(self) -> Iterator[tuple[PlannedSource, Source]]:
-        """The plan, in its order, and where each image is now; one that has gone gives failures when it is read."""
+        """Yield the images of the plan, in its order, with where each is now. Reading one that is gone fails."""
         rows = self._db.execute(
             "select planned.name, planned.bytes_len, height, width, crops, part, path, start "
             "from planned left join listed on listed.name = planned.name order by place"
@@ -134,45 +132,45 @@ class Catalog:
             yield PlannedSource(name, bytes_len, height, width, crops, part), source
 
     def plan_lines(self) -> Iterator[bytes]:
-        """The plan as lines of json."""
+        """Yield the plan as lines of JSON."""
         for planned, _ in self.images():
             yield json.dumps(vars(planned), sort_keys=True).encode() + b"\n"
 
     def left_out(self) -> Iterator[dict[str, str]]:
-        """Images that were examined and are not in the plan, and why, sorted by name."""
+        """Yield the images that were examined but not planned, with the reason, sorted by name."""
         for name, reason in self._db.execute("select name, reason from left_out order by name"):
             yield {"source": name, "reason": reason}
 
     def count(self, what: str) -> int:
-        """How many images are ``listed``, ``planned`` or ``left_out``."""
+        """Return how many images are ``listed``, ``planned`` or ``left_out``."""
         return int(self._db.execute(f"select count(*) from {what}").fetchone()[0])
 
     def last_part(self) -> int:
-        """Number of the last part of the plan; -1 when it is empty."""
+        """Return the number of the last part of the plan; -1 if the plan is empty."""
         return int(self._db.execute("select coalesce(max(part), -1) from planned").fetchone()[0])
 
     def pairs_of_parts(self, variants: int) -> list[int]:
-        """Pairs planned in each part."""
+        """Return how many pairs are planned in each part."""
         crops = self._db.execute("select sum(crops) from planned group by part order by part")
         return [of_part * variants for (of_part,) in crops]
 
     def changed(self) -> list[str]:
-        """Names of images whose files have another size than when they were planned, in the order of the plan."""
+        """Return the names of images whose file size has changed since they were planned, in the order of the plan."""
         return self._names("join listed using (name) where listed.bytes_len != planned.bytes_len order by place")
 
     def gone(self) -> list[str]:
-        """Names of planned images that are not there now, in the order of the plan."""
+        """Return the names of planned images that no longer exist, in the order of the plan."""
         return self._names("where not exists (select 1 from listed where listed.name = planned.name) order by place")
 
     def newest(self) -> str:
-        """Name of the first image of the last part."""
+        """Return the name of the first image of the last part."""
         return self._names("where part = (select max(part) from planned) order by place limit 1")[0]
 
     def _names(self, where: str) -> list[str]:
         return [name for (name,) in self._db.execute(f"select name from planned {where}")]
 
     def _refuse_namesakes(self) -> None:
-        """A list may name one image twice, but two images of one name cannot be told apart."""
+        """Refuse two images with the same name. A list may name one image twice."""
         self._db.executescript(_ONCE)
         query = (
             "select name, min(path), max(path) from listed where name in (select name from twice) "
@@ -183,8 +181,8 @@ class Catalog:
 
 
 @contextmanager
-def _full_disk_told() -> Iterator[None]:
-    """Turn SQLite's error for a full disk, which is no `OSError`, into one sentence."""
+def _full_disk_explained() -> Iterator[None]:
+    """Turn SQLite's error for a full disk, which is not an `OSError`, into a `ShardError`."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -196,7 +194,7 @@ def _full_disk_told() -> Iterator[None]:
 
 
 def _listed(source: Source) -> tuple[str, int, bytes, int]:
-    return source.name, source.bytes_len, os.fsencode(source.path), source.offset  # bytes: a path may be no UTF-8
+    return source.name, source.bytes_len, os.fsencode(source.path), source.offset  # a path may not be UTF-8
 
 
 def _planned(source: PlannedSource) -> tuple[str, int, int, int, int, int]:
@@ -206,9 +204,9 @@ def _planned(source: PlannedSource) -> tuple[str, int, int, int, int, int]:
 def _examine_all(
     sources: Iterator[Source], settings: SynthSettings, part: int
 ) -> Iterator[tuple[str, PlannedSource | str]]:
-    """`examine` all, a bounded number of images ahead: in threads where reading a header is mostly waiting.
+    """Examine all images, in threads if reading a header is mostly waiting, with a limited number in flight.
 
-    On a disk of this machine it is not, and threads would only fight for the interpreter: three times the time.
+    On a local disk it is not, and threads that compete for the interpreter would take three times as long.
     """
 
     def examine_some(some: Iterable[Source]) -> list[tuple[str, PlannedSource | str]]:

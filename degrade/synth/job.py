@@ -1,4 +1,4 @@
-"""Job: what every worker of `degrade synth` must know, resolved once: settings, degrader, codes of references."""
+"""Resolve, once for all workers of `degrade synth`, what they must know: settings, degrader and codes."""
 
 import hashlib
 import json
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs beside its units; small and picklable.
+    """Hold what a worker needs beside its units. It is small, and is sent to workers.
 
     Attributes:
-        settings: of the run.
-        degrader: what `RealisticDegrader.from_pretrained` takes, "" without one.
-        codes: of reference photographs, or None.
+        settings: settings of the data set.
+        degrader: name or folder for `RealisticDegrader.from_pretrained`; "" without a learned degrader.
+        codes: codes of reference photographs; None to use the degrader's own bank.
     """
 
     settings: SynthSettings
@@ -35,13 +35,13 @@ class Job:
         """Load the degrader and build the mix, on the CPU.
 
         Raises:
-            ValueError: the weights are not those that the settings name, or do not fit them.
+            ValueError: the weights do not have the hash in the settings, or do not fit the settings.
         """
         settings = self.settings
         degrader = _load(self.degrader) if self.degrader else None
         if degrader and fingerprint(degrader) != settings.degrader_sha256:
             raise ValueError(
-                f"the weights of {self.degrader} are not those that this run began with "
+                f"the weights of {self.degrader} are not those that this run started with "
                 f"({fingerprint(degrader)[:12]}, not {settings.degrader_sha256[:12]}); install the same ones everywhere"
             )
         recipe = Recipe.from_dict(settings.recipe) if settings.recipe is not None else None
@@ -52,15 +52,15 @@ class Job:
 
 
 def resolve_job(settings: SynthSettings, *, degrader: str, reference_dir: Path | None) -> Job:
-    """Load the degrader once to learn its fingerprint and the codes of reference photographs.
+    """Load the degrader once, to get its fingerprint and the codes of reference photographs.
 
     Args:
-        settings: as given; degrader, its hash, and the hash of the codes are filled in here.
-        degrader: shipped name, folder, hub id, or "none".
-        reference_dir: photographs to degrade like, or None.
+        settings: the settings as given; the degrader, its hash and the hash of the codes are filled in here.
+        degrader: shipped name, folder or hub id of the learned degrader, or "none".
+        reference_dir: folder of photographs to degrade like; None for the degrader's own bank of codes.
 
     Raises:
-        ValueError: nothing to degrade with, a scale that does not fit, or no readable reference.
+        ValueError: there is neither a degrader nor a recipe, the scale does not fit, or a reference cannot be read.
     """
     if degrader == "none":
         if settings.recipe is None:
@@ -73,14 +73,14 @@ def resolve_job(settings: SynthSettings, *, degrader: str, reference_dir: Path |
     codes_sha256 = "" if codes is None else hashlib.sha256(json.dumps(codes).encode()).hexdigest()
     name = Path(degrader).resolve().name if os.path.isdir(degrader) else degrader
     if os.path.isdir(degrader):
-        degrader = os.path.abspath(degrader)  # workers have working folders of their own
+        degrader = os.path.abspath(degrader)  # workers have other working folders
     settings = replace(settings, degrader=name, degrader_sha256=fingerprint(model), codes_sha256=codes_sha256)
     job = Job(settings, degrader, codes)
-    job.mix()  # says now, in one sentence, what does not fit
+    job.mix()  # raises the error now, rather than in a worker, if something does not fit
     return job
 
 
 def _load(name: str) -> "RealisticDegrader":
-    from degrade.degrader import RealisticDegrader  # here, since workers that apply only a recipe need no diffusers
+    from degrade.degrader import RealisticDegrader  # here, because workers that only apply a recipe need no diffusers
 
     return RealisticDegrader.from_pretrained(name).eval()

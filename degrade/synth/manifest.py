@@ -1,4 +1,7 @@
-"""The manifest and the plan of a data set: what it was begun with, so that a later run makes the same or is refused."""
+"""Read and write manifest.json and plan.jsonl: the settings and images that a data set was started with.
+
+A later run must match them, or it stops.
+"""
 
 import hashlib
 import json
@@ -10,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from degrade.files.store import Store, open_store
-from degrade.shards.layout import MANIFEST, PLAN
+from degrade.shards.layout import MANIFEST, PLAN, json_page
 from degrade.synth.job import Job
 from degrade.synth.plan import PlannedSource
 from degrade.synth.settings import SynthSettings
 
-FORMAT = 1
+FORMAT = 1  # version of the manifest
 
 
 def read_manifest(out: Path | str | Store) -> dict[str, Any] | None:
-    """The manifest of a data set; None where there is none.
+    """Read the manifest of a data set; None if there is none.
 
     Raises:
-        ValueError: there is one that is not ours.
-        OSError: it cannot be read.
+        ValueError: the file is not a manifest of `degrade synth`.
+        OSError: the file cannot be read.
     """
     store = open_store(out)
     try:
@@ -45,7 +48,12 @@ def read_manifest(out: Path | str | Store) -> dict[str, Any] | None:
 
 
 def write_manifest(store: Store, job: Job, plan_lines: Iterable[bytes]) -> None:
-    """Write the plan, and then the manifest, which says that the plan is whole.
+    """Write the plan, and then the manifest, whose hash of the plan shows that the plan is complete.
+
+    Args:
+        store: where the data set is.
+        job: settings, and codes of reference photographs.
+        plan_lines: lines of the plan, from `Catalog.plan_lines`.
 
     Raises:
         ShardError: the disk is full or not writable.
@@ -63,21 +71,25 @@ def write_manifest(store: Store, job: Job, plan_lines: Iterable[bytes]) -> None:
         "reference_codes": job.codes,
         "versions": {name: version(name) for name in ("realistic-degrader", "torch", "opencv-python", "pillow")},
     }
-    store.write(MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
+    store.write(MANIFEST, json_page(manifest))
 
 
 def read_plan(store: Store, plan_sha256: str) -> Iterator[PlannedSource]:
-    """The images of the plan, line by line.
+    """Yield the images of the plan, line by line.
 
-    A run that was killed while it extended the data set may have written the longer plan and not the manifest: the
-    lines that the manifest does not vouch for are left out.
+    A run that was killed while it extended the data set may have written a longer plan but not the manifest. Lines
+    that the hash in the manifest does not cover are left out.
+
+    Args:
+        store: where the data set is.
+        plan_sha256: hash in the manifest.
 
     Raises:
-        ValueError: it is missing, or not the one that the manifest vouches for.
-        OSError: it cannot be read.
+        ValueError: the plan is missing, or does not match the hash.
+        OSError: the plan cannot be read.
     """
     try:
-        count = _lines_vouched_for(store, plan_sha256)
+        count = _count_hashed_lines(store, plan_sha256)
         with store.open(PLAN) as file:
             for line in islice(file, count):
                 yield PlannedSource(**json.loads(line))
@@ -87,29 +99,35 @@ def read_plan(store: Store, plan_sha256: str) -> Iterator[PlannedSource]:
 
 
 def check_settings(before: dict[str, Any], settings: SynthSettings, out: object) -> None:
-    """Refuse to go on with a data set under other settings.
+    """Refuse to continue a data set with other settings.
+
+    Args:
+        before: settings in the manifest.
+        settings: settings of this run.
+        out: the data set, for the message.
 
     Raises:
-        ValueError: with what differs.
+        ValueError: settings differ; the message names them.
     """
     now = json.loads(json.dumps(asdict(settings)))
     differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if differing:
-        told = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(now.get(name))}" for name in differing)
+        changes = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(now.get(name))}" for name in differing)
         raise ValueError(
-            f"{out} holds a data set made with other settings ({told}); "
-            "use those, another --out, or --overwrite to remove it first"
+            f"{out} holds a data set made with other settings ({changes}); "
+            "use the old ones, another --out, or --overwrite to remove the data set first"
         )
 
 
-def _lines_vouched_for(store: Store, plan_sha256: str) -> int:
+def _count_hashed_lines(store: Store, plan_sha256: str) -> int:
+    """Return the number of lines of the plan that the hash covers."""
     digest, wanted = hashlib.sha256(), bytes.fromhex(plan_sha256)
     with store.open(PLAN) as file:
         for number, line in enumerate(file, start=1):
             digest.update(line)
             if digest.digest() == wanted:
                 return number
-    raise ValueError("no beginning of it has the hash in the manifest")
+    raise ValueError("no number of lines has the hash in the manifest")
 
 
 def _short(value: object) -> str:

@@ -1,7 +1,8 @@
-"""The plan of a data set: which crop and variant of which image becomes which pair of which shard, before any work."""
+"""Plan a data set before any work: which crop and variant of which image becomes which pair of which shard."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from degrade.errors import ImageError, failure_reason
 from degrade.files.sources import Source
@@ -9,22 +10,24 @@ from degrade.images.codec import probe_image
 from degrade.images.geometry import crop_positions, shrunk_size
 from degrade.synth.settings import SynthSettings, digest
 
-# who started the processes: the variables with the number of this one, and of all
+# For each launcher of processes, the variables that hold the number of this process and the number of all.
 _LAUNCHERS = {
-    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # of srun alone: SLURM_NTASKS also stands in a batch script
+    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # set by srun only: a batch script also sees SLURM_NTASKS
     "torchrun": ("RANK", "WORLD_SIZE"),
 }
 
 
 @dataclass(frozen=True)
 class PlannedSource:
-    """An image that the plan uses.
+    """Describe an image that the plan uses.
 
     Attributes:
-        name: relative to the source root.
+        name: path relative to the source root.
         bytes_len: size of the file.
-        crops: how many.
-        part: 0 for the first run, then one more for every `--extend`.
+        height: height in pixels, after the reduction to ``max_hr_side``.
+        width: width in pixels, likewise.
+        crops: number of crops.
+        part: 0 for the images of the first run, and one more for those of every `--extend`.
     """
 
     name: str
@@ -35,28 +38,42 @@ class PlannedSource:
     part: int
 
 
-@dataclass(frozen=True)
-class Unit:
-    """A piece of work: some crops and variants of one image, all in the same shard.
+class Slot(NamedTuple):
+    """Place one pair in the plan.
 
     Attributes:
-        shard: its number.
-        planned: the image.
-        source: where it is now.
-        slots: (key number, crop index, variant) of each pair.
+        number: number of the pair in the data set, which gives its key.
+        crop: number of the crop in its image.
+        variant: number of the degradation of this crop.
+    """
+
+    number: int
+    crop: int
+    variant: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Describe a piece of work: some crops and variants of one image, all in the same shard.
+
+    Attributes:
+        shard: number of the shard.
+        planned: the image as it was planned.
+        source: where the image is now.
+        slots: the pairs to make.
     """
 
     shard: int
     planned: PlannedSource
     source: Source
-    slots: tuple[tuple[int, int, int], ...]
+    slots: tuple[Slot, ...]
 
 
 def examine(source: Source, settings: SynthSettings, part: int = 0) -> PlannedSource | str:
-    """Look at the header of an image and decide what to take from it.
+    """Read the header of an image and decide what to take from it.
 
     Returns:
-        What the plan needs to know, or why the image is left out.
+        What the plan needs to know, or the reason why the image is left out.
     """
     try:
         info = probe_image(source.head())
@@ -72,10 +89,7 @@ def examine(source: Source, settings: SynthSettings, part: int = 0) -> PlannedSo
 
 
 def order_of(name: str, seed: int) -> bytes:
-    """Where an image stands in a plan: neighbours in a folder are alike, shards should not be.
-
-    The order depends on names and seed alone.
-    """
+    """Return the sort key of an image in a plan, a hash: neighbours in a folder are alike, and shards should not be."""
     return bytes.fromhex(digest(seed, "order", name))
 
 
@@ -85,15 +99,15 @@ def plan_units(
     wanted: Container[int] | None = None,
     max_pairs: int = 16,
 ) -> Iterator[Unit]:
-    """Deal the pairs out to shards and pieces of work, in order; every part starts a new shard.
+    """Divide the pairs into shards and units, in order; every part starts a new shard.
 
     Args:
-        images: of the plan, in its order, and where each is now.
-        settings: for variants and shard size.
-        wanted: the shards whose units are asked for; None = all.
-        max_pairs: in one unit, which bounds the memory of a worker; the bytes do not depend on it.
+        images: the images of the plan, in its order, each with where it is now.
+        settings: number of variants and shard size.
+        wanted: numbers of the shards whose units to yield; None = all.
+        max_pairs: most pairs in a unit, which limits the memory of a worker; the bytes do not depend on it.
     """
-    first_key = first_shard = in_part = part = 0
+    first_number = first_shard = in_part = part = 0
     for planned, source in images:
         if planned.part != part:
             first_shard += shards_of(in_part, settings)
@@ -104,24 +118,24 @@ def plan_units(
             shard, place = divmod(in_part + at, settings.shard_size)
             end = min(pairs, at + max_pairs, at + settings.shard_size - place)
             if wanted is None or first_shard + shard in wanted:
-                slots = tuple((first_key + i, *divmod(i, settings.variants)) for i in range(at, end))
+                slots = tuple(Slot(first_number + i, *divmod(i, settings.variants)) for i in range(at, end))
                 yield Unit(first_shard + shard, planned, source, slots)
             at = end
-        first_key += pairs
+        first_number += pairs
         in_part += pairs
 
 
 def shards_of(pairs: int, settings: SynthSettings) -> int:
-    """How many shards a part of a plan fills."""
+    """Return how many shards a part of a plan fills."""
     return -(-pairs // settings.shard_size)
 
 
 def pairs_of_shards(parts: Iterable[int], settings: SynthSettings) -> list[int]:
-    """How many pairs are planned in each shard.
+    """Return how many pairs are planned in each shard.
 
     Args:
-        parts: pairs of each part of the plan.
-        settings: for the shard size.
+        parts: number of pairs in each part of the plan.
+        settings: shard size.
     """
     sizes: list[int] = []
     for pairs in parts:
@@ -130,7 +144,7 @@ def pairs_of_shards(parts: Iterable[int], settings: SynthSettings) -> list[int]:
 
 
 def _count_crops(height: int, width: int, settings: SynthSettings) -> int:
-    """How many `crop_positions` gives, without searching for well spread ones."""
+    """Return how many positions `crop_positions` gives, without its search for positions that are far apart."""
     size = settings.crop_size
     if not size:
         return 1
@@ -141,20 +155,20 @@ def _count_crops(height: int, width: int, settings: SynthSettings) -> int:
 
 @dataclass(frozen=True)
 class Share:
-    """Every ``count``-th shard from ``rank`` on.
+    """Choose the shards that one of several nodes makes: every ``count``-th shard, starting with ``rank``.
 
     Attributes:
-        rank: of this node, from 0.
-        count: of nodes.
-        said_by: who said so, for people.
+        rank: number of this node, from 0.
+        count: number of nodes.
+        origin: where both numbers come from, for messages; "" if the user gave them.
 
     Raises:
-        ValueError: no such node.
+        ValueError: there is no such node.
     """
 
     rank: int = 0
     count: int = 1
-    said_by: str = ""
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 <= self.rank < self.count:
@@ -165,18 +179,18 @@ class Share:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Share":
-        """What ``srun`` or ``torchrun`` told this process; all shards when neither started it.
+        """Read the share from the variables that ``srun`` or ``torchrun`` set; all shards if neither set them.
 
         Raises:
-            ValueError: the variables are no numbers, or no such node.
+            ValueError: the variables are not numbers, or there is no such node.
         """
         for launcher, (rank, count) in _LAUNCHERS.items():
             if rank in environment and count in environment:
                 try:
                     return cls(int(environment[rank]), int(environment[count]), f"{launcher}'s {rank} and {count}")
                 except ValueError as error:
-                    told = f"{rank}={environment[rank]!r} and {count}={environment[count]!r}"
+                    values = f"{rank}={environment[rank]!r} and {count}={environment[count]!r}"
                     raise ValueError(
-                        f"{told} do not say which node this is; unset them, or give --node-rank and --num-nodes"
+                        f"{values} do not say which node this is; unset them, or give --node-rank and --num-nodes"
                     ) from error
         return cls()

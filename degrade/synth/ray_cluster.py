@@ -1,8 +1,8 @@
-"""RayCluster: the shards of a plan made by the machines of a Ray cluster, each by one idempotent task.
+"""Make the shards of a plan on the machines of a Ray cluster, each shard by one idempotent task.
 
-A worker loads the model once, and writes the shards that it is given where all can see them. Whoever dies is replaced,
-and the shard is given out again: made twice, it has the same bytes. Machines that join while the run goes on get work.
-An answer that is lost costs a shard made twice, never one that is missing.
+A worker loads the model once, and writes its shards to a store that all machines can see. A worker that dies is
+replaced, and its shard is given out again: made twice, a shard has the same bytes. Machines that join during the run
+get work too. If the answer of a worker is lost, its shard is made twice; a shard is never missing.
 """
 
 import contextlib
@@ -13,10 +13,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import groupby, islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import cv2
@@ -29,27 +28,27 @@ from degrade.shards.writer import PairShardWriter
 from degrade.synth.job import Job
 from degrade.synth.manifest import read_manifest
 from degrade.synth.plan import Unit
-from degrade.synth.unit_maker import Progress, UnitMaker
+from degrade.synth.unit_maker import UnitMaker, WorkDone
 
-MAX_DEATHS = 5  # of workers at one shard, which then must be what kills them; and of workers of which none ever began
-RECOUNT_S = 5.0  # how often machines that joined are looked for
-REACH_S = 10.0  # for a cluster to be found at an address
-STOP_S = 10.0  # for workers that are stopped to be gone
+MAX_DEATHS = 5  # give up after so many worker deaths on one shard, or so many workers in a row that did not start
+RECOUNT_S = 5.0  # time between looks for machines that joined
+REACH_S = 10.0  # time in which a cluster must answer at its address
+STOP_S = 10.0  # time in which workers that are killed must be gone
 
 _log = logging.getLogger(__name__)
 
 
-class RayCluster:
-    """A connection to a Ray cluster, to be used in a ``with`` block.
+class RayCluster(contextlib.AbstractContextManager["RayCluster"]):
+    """Connect to a Ray cluster, for the length of a ``with`` block.
 
-    A run survives the death of workers and of machines, also of the one that it was started on. It does not survive
-    that of the head node: after 60 s (``RAY_gcs_rpc_server_reconnect_timeout_s``) Ray ends the process, with a line of
-    its own and exit status 1, which no Python code can catch. What was finished is kept, as after ``kill -9``.
+    A run survives the death of workers and machines, even of the machine where it was started, but not the death of
+    the head node: after 60 s (``RAY_gcs_rpc_server_reconnect_timeout_s``) Ray ends the process with exit status 1 and
+    a line of its own, which no Python code can catch. Finished shards are kept, as after ``kill -9``.
 
     Args:
-        address: of the cluster, "auto" for the one that runs on this machine; None for the one that ``RAY_ADDRESS``
-            names, or, without that, for one of this machine alone, which ends with the block. Where the caller has
-            called ``ray.init``, that cluster is used, and goes on.
+        address: address of the cluster, or "auto" for the cluster that runs on this machine. None uses the cluster
+            that ``RAY_ADDRESS`` names, or else starts one on this machine alone, which ends with the block. If the
+            caller has called ``ray.init``, that cluster is used and left running.
 
     Raises:
         ValueError: Ray is not installed, or there is no cluster at the address.
@@ -65,7 +64,7 @@ class RayCluster:
         self._ray = ray
         self._ours = not ray.is_initialized()
         if self._ours:
-            # without "local" Ray would join whatever was last started on this machine
+            # without "local", Ray would join the cluster that was last started on this machine
             place = address or os.environ.get("RAY_ADDRESS") or "local"
             try:
                 _refuse_unreachable(place)
@@ -73,108 +72,81 @@ class RayCluster:
                     ray.init(place, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
             except (OSError, RuntimeError, ValueError) as error:
                 raise ValueError(f"no Ray cluster at {place} ({_first_line(error)}); see `ray status`") from error
-            # of every worker and machine that dies Ray would print twenty lines of log, into our stdout
+            # for each worker or machine that dies, Ray would print twenty lines of log to our stdout
             ray._private.worker._worker_logs_enabled = False
 
-    def __enter__(self) -> "RayCluster":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._ours:
             self._ray.shutdown()
 
     def shards(
         self, store: Store, job: Job, units: Iterator[Unit], *, count: int, workers: int | None, hr_dir: Path
-    ) -> Generator[Progress]:
+    ) -> Generator[WorkDone]:
         """Make shards.
 
         Args:
-            store: where they are written; every machine must see it.
+            store: where to write the shards; every machine must see it.
             job: settings and model.
-            units: of the shards that are to be made, in order; taken as they are needed.
-            count: of these shards.
-            workers: at most so many; None for one on every CPU, or every GPU, of the cluster.
-            hr_dir: where the images are; every machine must see it under this path.
+            units: units of the shards to make, in order; read as they are needed.
+            count: number of these shards.
+            workers: most workers to use; None for one on every CPU, or every GPU, of the cluster.
+            hr_dir: where the images are; every machine must see them under this path.
 
         Yields:
-            What was done, shard by shard, in the order in which they are finished.
+            The work done, shard by shard, in the order in which they are finished.
 
         Raises:
-            ShardError: the store is full or not writable, a shard kills all that try it, or a machine sees another
-                store, no images, or other weights.
+            ShardError: the store is full or not writable, a shard kills all workers that try it, or a machine sees
+                another store, no images, or other weights.
         """
-        ray = self._ray
         kind = "GPU" if job.settings.device.startswith("cuda") else "CPU"
         available = self.available(kind)
         if not available:
             raise ShardError(f"the Ray cluster has no {kind}; see `ray status`")
-        gpus = 1 / -(-(workers or 1) // available) if kind == "GPU" else 0  # several to one only if asked for more
-        worker_class = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_ShardWorker)
+        gpus = 1 / -(-(workers or 1) // available) if kind == "GPU" else 0  # workers share a GPU only if asked for more
+        worker_class = self._ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_ShardWorker)
         address = store.address if is_address(store.address) else str(Path(store.address).absolute())
         tasks = _Tasks(units)
-        busy: dict[Any, tuple[Any, _Task | None]] = {}  # by the answer to come: worker, and its task, None = it starts
-        wanted, counted, unborn = 0, -RECOUNT_S, 0
+        pool = _Pool(
+            self._ray,
+            new_worker=lambda: worker_class.remote(job, address),
+            hr_dir=hr_dir,
+            size=lambda: min(count, workers or max(1, self.available(kind))),
+        )
         try:
-            while tasks or any(task for _, task in busy.values()):
-                if time.monotonic() - counted > RECOUNT_S:
-                    wanted, counted = min(count, workers or max(1, self.available(kind))), time.monotonic()
-                while tasks and len(busy) < wanted:
-                    worker = worker_class.remote(job, address)
-                    busy[worker.start.remote(str(hr_dir))] = worker, None
-                finished, _ = ray.wait(list(busy), timeout=RECOUNT_S)
-                for answer in finished:
-                    worker, task = busy.pop(answer)
-                    try:
-                        progress = ray.get(answer)
-                    except ray.exceptions.RayTaskError as error:
-                        if isinstance(error.cause, (OSError, ValueError)):
-                            raise error.cause from None
-                        raise
-                    except ray.exceptions.RayError as error:  # the worker, or its machine, has died
-                        ray.kill(worker)  # or cannot be reached
+            while tasks or pool.has_work():
+                pool.fill(tasks)
+                for worker, task, answer in pool.answers():
+                    if isinstance(answer, Exception):
                         if task is not None:
-                            tasks.give_back(task, error)
-                            continue
-                        unborn += 1
-                        if unborn >= MAX_DEATHS and not any(task for _, task in busy.values()):
-                            raise ShardError(f"workers die while they start ({_last_line(error)})") from error
+                            tasks.give_back(task, answer)
                         continue
-                    unborn = 0
                     if task is not None:
-                        yield progress
+                        yield answer
                     if tasks:
-                        task = tasks.take()
-                        busy[worker.make.remote(task.shard, task.units)] = worker, task
+                        pool.give(worker, tasks.take())
                     else:
-                        ray.kill(worker)
+                        self._ray.kill(worker)
         finally:
-            self._stop(busy)
-            unfinished = {task.shard for _, task in busy.values() if task is not None}
-            with contextlib.suppress(OSError):  # else the next run removes it
+            unfinished = pool.stop()
+            with contextlib.suppress(OSError):  # if this fails, the next run removes them
                 remove_stale(store, tasks.died_of | unfinished)
 
-    def _stop(self, busy: dict[Any, tuple[Any, "_Task | None"]]) -> None:
-        """Kill workers, and wait until they are dead: until then they may begin a file."""
-        for worker, _ in busy.values():
-            self._ray.kill(worker)
-        if working := [answer for answer, (_, task) in busy.items() if task is not None]:
-            self._ray.wait(working, num_returns=len(working), timeout=STOP_S)
-
     def available(self, kind: str) -> int:
-        """How many of a ``kind``, "CPU" or "GPU", the cluster has."""
+        """Return how many of a ``kind``, "CPU" or "GPU", the cluster has."""
         return int(self._ray.cluster_resources().get(kind, 0))
 
 
 class _Task(NamedTuple):
+    """Describe one shard to make, and how many workers died on it."""
+
     shard: int
     units: list[Unit]
     deaths: int = 0
 
 
 class _Tasks:
-    """Shards to give out: those that a worker died of, then those of the plan, which is read as they are needed."""
+    """Give out shards: first those that a worker died on, then those of the plan, which is read as needed."""
 
     def __init__(self, units: Iterator[Unit]) -> None:
         self._planned = (_Task(shard, list(own)) for shard, own in groupby(units, key=lambda unit: unit.shard))
@@ -190,7 +162,7 @@ class _Tasks:
         return self._next.popleft()
 
     def give_back(self, task: _Task, error: Exception) -> None:
-        """To be tried again; a `ShardError` when it has cost too many workers."""
+        """Put a task back after the death of its worker; raise a `ShardError` after `MAX_DEATHS` of them."""
         self.died_of.add(task.shard)
         if task.deaths + 1 >= MAX_DEATHS:
             raise ShardError(
@@ -201,36 +173,114 @@ class _Tasks:
         self._next.appendleft(task._replace(deaths=task.deaths + 1))
 
 
+class _Pool:
+    """Start workers, give them tasks and collect their answers.
+
+    Args:
+        ray: the ray module.
+        new_worker: starts a `_ShardWorker` on some machine.
+        hr_dir: where the images are.
+        size: returns how many workers there should be; asked again every `RECOUNT_S`.
+    """
+
+    def __init__(self, ray: Any, new_worker: Callable[[], Any], hr_dir: Path, size: Callable[[], int]) -> None:
+        self._ray, self._new_worker, self._hr_dir, self._wanted_size = ray, new_worker, hr_dir, size
+        self._busy: dict[Any, tuple[Any, _Task | None]] = {}  # by pending answer; the task of a starting worker is None
+        self._size, self._counted = 0, -RECOUNT_S
+        self._failed_starts = 0
+
+    def has_work(self) -> bool:
+        """Tell whether a worker is at a task."""
+        return any(task for _, task in self._busy.values())
+
+    def fill(self, tasks: _Tasks) -> None:
+        """Start workers up to the size of the pool, as long as there are tasks for them."""
+        if time.monotonic() - self._counted > RECOUNT_S:
+            self._size, self._counted = self._wanted_size(), time.monotonic()
+        while tasks and len(self._busy) < self._size:
+            worker = self._new_worker()
+            self._busy[worker.start.remote(str(self._hr_dir))] = worker, None
+
+    def give(self, worker: Any, task: _Task) -> None:
+        """Let a worker make a shard."""
+        self._busy[worker.make.remote(task.shard, task.units)] = worker, task
+
+    def answers(self) -> Iterator[tuple[Any, _Task | None, Any]]:
+        """Wait a while for workers to finish.
+
+        Yields:
+            A worker, its task (None if it has just started), and its answer: the work done, or an error of Ray if the
+            worker or its machine has died.
+
+        Raises:
+            ShardError: a worker cannot go on, or `MAX_DEATHS` workers in a row died while they started.
+        """
+        finished, _ = self._ray.wait(list(self._busy), timeout=RECOUNT_S)
+        for pending in finished:
+            worker, task = self._busy.pop(pending)
+            try:
+                answer = self._ray.get(pending)
+                self._failed_starts = 0
+            except self._ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, (OSError, ValueError)):
+                    raise error.cause from None
+                raise
+            except self._ray.exceptions.RayError as error:
+                self._ray.kill(worker)  # it may still live, out of reach
+                if task is None:
+                    self._count_failed_start(error)
+                answer = error
+            yield worker, task, answer
+
+    def _count_failed_start(self, error: Exception) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= MAX_DEATHS and not self.has_work():
+            raise ShardError(f"workers die while they start ({_last_line(error)})") from error
+
+    def stop(self) -> set[int]:
+        """Kill all workers, and wait until they are dead: until then they may begin a file.
+
+        Returns:
+            Numbers of the shards that were not finished.
+        """
+        for worker, _ in self._busy.values():
+            self._ray.kill(worker)
+        working = {pending: task.shard for pending, (_, task) in self._busy.items() if task is not None}
+        if working:
+            self._ray.wait(list(working), num_returns=len(working), timeout=STOP_S)
+        return set(working.values())
+
+
 class _ShardWorker:
-    """An actor: one process on some machine of the cluster."""
+    """Make shards in one process on some machine of the cluster (a Ray actor)."""
 
     def __init__(self, job: Job, address: str) -> None:
-        self.job, self.address = job, address  # nothing here that can fail: Ray takes that for a death
+        self.job, self.address = job, address  # nothing here may fail: Ray would take that for a death
 
     def start(self, hr_dir: str) -> None:
-        """Load the model, and refuse to work where files would be lost or missed."""
+        """Load the model, and refuse to work where the data set, the images or the weights are not the same."""
         import ray
 
         self.host = f"{socket.gethostname()}/{ray.get_runtime_context().get_node_id()[:8]}"
         self.store = open_store(self.address)
         if not isinstance(self.store, DiskStore):
-            self.store.remove_stale()  # of workers that died on this machine; on a shared disk others are writing
+            self.store.remove_stale()  # left by workers that died on this machine; on a shared disk others are writing
         manifest = read_manifest(self.store)
         if manifest is None or manifest["settings_hash"] != self.job.settings.hash():
             raise ShardError(
                 f"{self.host} does not see the data set in {self.store}; --out must be a folder that all machines "
                 "share, or an address such as s3://bucket/prefix"
             )
-        # of a brace pattern the folder is looked for
+        # for a brace pattern, look for its folder
         if not os.path.exists(hr_dir if "{" not in hr_dir else os.path.dirname(hr_dir)):
             raise ShardError(f"{self.host} does not see {hr_dir}; --hr-dir must have the same path on all machines")
-        torch.set_num_threads(1)  # as many workers as cores already, and the bytes must not depend on it
+        torch.set_num_threads(1)  # there are as many workers as cores, and the bytes must not depend on threads
         cv2.setNumThreads(1)
         self.maker = UnitMaker(self.job)
 
-    def make(self, shard: int, units: list[Unit]) -> Progress:
-        """Write one shard; the answer comes after its done marker."""
-        total = Progress(host=self.host)
+    def make(self, shard: int, units: list[Unit]) -> WorkDone:
+        """Write one shard, and return after its done marker is written."""
+        total = WorkDone(host=self.host)
         with PairShardWriter(self.store, shard) as writer:
             for unit in units:
                 total += self.maker.make(unit).write(writer, self.job.settings)
@@ -238,10 +288,10 @@ class _ShardWorker:
 
 
 def _refuse_unreachable(address: str) -> None:
-    """Knock first: Ray would try for a quarter of an hour, and print why every few seconds.
+    """Try to connect first, because Ray tries for a quarter of an hour and prints why every few seconds.
 
     Raises:
-        OSError: nobody answers.
+        OSError: nothing answers at the address.
     """
     host, _, port = address.rpartition(":")
     if "/" not in host and port.isdecimal():
@@ -250,7 +300,7 @@ def _refuse_unreachable(address: str) -> None:
 
 @contextlib.contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Ray sets handlers of its own, by which SIGTERM aborts the process with a stack trace."""
+    """Restore the handler of SIGTERM, because Ray installs one that aborts the process with a stack trace."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -260,7 +310,7 @@ def _sigterm_kept() -> Iterator[None]:
 
 
 def _last_line(error: Exception) -> str:
-    """Where Ray puts what a worker raised while it was made."""
+    """Return the last line of an error, where Ray puts what a worker raised in its constructor."""
     return str(error).strip().rpartition("\n")[2].rstrip(". ")
 
 

@@ -1,29 +1,36 @@
-"""Synthesis of a data set: plan, then crop, degrade and encode, in processes here or on a Ray cluster, then shards.
+"""Make a data set: plan it, then make the shards that are not finished, here or on a Ray cluster.
 
-    SynthRun.open      makes or checks the plan, against the settings and the manifest
-    SynthRun.run       the loop: shards that are not finished are made, by `local` or by `ray_cluster`
+    SynthRun.open      makes the plan, or checks the existing one against the settings and the images
+    SynthRun.run       makes the missing shards, by `local` or by `ray_cluster`, and then the index files
 
-Each pair depends on its own seed alone, and a shard on the plan alone. Memory does not grow with the number of images:
-the plan lies on a disk, and only a few pieces of work are in flight.
+A pair depends on its own seed alone, and a shard on the plan alone. Memory does not grow with the number of images,
+because the plan lies on a disk and only a few units are in flight.
 """
 
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
 from degrade.files.sources import iter_sources
-from degrade.files.store import DiskStore, Store, open_store
+from degrade.files.store import DiskStore, Store, check_output_folder, open_store
 from degrade.shards.indexes import write_indexes
-from degrade.shards.layout import MARKER_READERS, data_files, remove_data_set, remove_stale, shard_is_done
+from degrade.shards.layout import (
+    INDEXES,
+    MANIFEST,
+    PLAN,
+    PREVIEW,
+    has_shards,
+    missing_shards,
+    remove_data_set,
+    remove_stale,
+)
 from degrade.synth.catalog import Catalog
 from degrade.synth.job import Job
 from degrade.synth.local import local_shards
@@ -31,38 +38,34 @@ from degrade.synth.manifest import check_settings, read_manifest, read_plan, wri
 from degrade.synth.plan import Share, Unit, pairs_of_shards, plan_units
 from degrade.synth.preview import shard_preview
 from degrade.synth.ray_cluster import RayCluster
+from degrade.synth.settings import SynthSettings
+from degrade.synth.unit_maker import WorkDone
 
-PREVIEW = "preview.png"
-INDEXES = ("failures", "_info", "shardindex", "stats", "preview")  # names of these files, up to the dot
+_RUN_CLAIM = re.compile(r"run-\d+-of-(\d+)")
 
 
-class SynthRun:
-    """A data set being made; close it, or use it in a ``with`` block.
+class SynthRun(AbstractContextManager["SynthRun"]):
+    """Make a data set. Close it at the end, or use it in a ``with`` block.
 
     Attributes:
-        store: where it is written.
+        store: where the data set is written.
         job: settings and model.
         catalog: the plan.
-        share: which shards are made by this process.
+        share: the shards that this process makes.
         hr_dir: where the images are.
     """
 
     def __init__(
-        self, store: Store, job: Job, catalog: Catalog, *, share: Share, hr_dir: Path, held: ExitStack | None = None
+        self, store: Store, job: Job, catalog: Catalog, *, share: Share, hr_dir: Path, held: ExitStack
     ) -> None:
         self.store, self.job, self.catalog, self.share, self.hr_dir = store, job, catalog, share, hr_dir
-        self._held = held or ExitStack()
+        self._held = held
 
-    def __enter__(self) -> "SynthRun":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let others write to the store, and remove temporary files."""
+        """Release the claim on the store, and remove temporary files."""
         self._held.close()
 
     @classmethod
@@ -78,67 +81,58 @@ class SynthRun:
         dry_run: bool = False,
         progress: bool = False,
     ) -> "SynthRun":
-        """Plan the data set, or take up the one that ``out`` holds, and keep other runs away from it.
+        """Plan a data set, or continue the one in ``out``, and keep other runs away from it.
 
         Args:
-            hr_dir: where HR images are: a folder, a list, or shards.
-            out: a folder, made when missing, or an address that fsspec opens.
+            hr_dir: where the HR images are: a folder, a list, or shards.
+            out: a folder, made if missing, or an address that fsspec opens.
             job: settings and model.
-            share: of the shards; None for all.
-            overwrite: remove the data set that ``out`` holds.
-            extend: add images that the plan does not know yet, as further shards.
+            share: the shards to make; None for all.
+            overwrite: remove the data set in ``out`` first.
+            extend: add images that the plan does not contain yet, as further shards.
             dry_run: write and remove nothing; only `describe` can follow.
-            progress: show a bar while it plans.
+            progress: show a bar during planning.
 
         Raises:
-            ValueError: settings or images differ from those of the data set in ``out``, no image is usable, or what
-                ``out`` holds is not ours.
-            ClaimedError: another run writes to it.
+            ValueError: settings or images differ from those of the data set in ``out``, no image is usable, or
+                ``out`` holds something else.
+            ClaimedError: another run writes to ``out``.
             ShardError: the disk is full or not writable.
         """
-        _check_places(hr_dir, out)
         store, share, hr_dir = open_store(out), share or Share(), hr_dir.absolute()
-        with ExitStack() as held:
-            planning = ExitStack()
+        if isinstance(store, DiskStore):
+            check_output_folder(store.folder, "--out", hr_dir, "--hr-dir")
+        with ExitStack() as held, ExitStack() as planning:
             if not dry_run:
                 held.enter_context(store.claim(f"run-{share.rank}-of-{share.count}"))
                 _refuse_other_shares(store, share)
-                # one node plans, the others wait for it, and read what it has written
-                held.enter_context(planning).enter_context(store.claim("plan", wait=True))
-                store.remove_stale(("manifest", "plan"))  # of a node that was killed just here
-            manifest = read_manifest(store)
-            if manifest is None and data_files(store):
-                raise ValueError(f"{store} holds shards but no manifest.json; choose another --out, or move them away")
-            afresh = manifest is None or overwrite
-            planned = () if manifest is None or overwrite else read_plan(store, manifest["plan_sha256"])
-            if manifest is not None and not overwrite:
-                check_settings(manifest["settings"], job.settings, store)
+                # one node plans; the others wait for it, and read what it has written
+                planning.enter_context(store.claim("plan", wait=True))
+                store.remove_stale((MANIFEST, PLAN))  # left by a node that was killed at this point
+            manifest = _manifest_to_continue(store, job.settings, overwrite)
+            planned = () if manifest is None else read_plan(store, manifest["plan_sha256"])
             catalog = held.enter_context(Catalog(iter_sources(hr_dir), planned, progress=progress))
             added = catalog.plan_new(job.settings, part=catalog.last_part() + 1)
-            if not afresh:
+            if manifest is not None:
                 _refuse_changes(catalog, added, store, extend)
-            if not catalog.count("planned"):
-                first = next(catalog.left_out(), None)
-                why = f"; {first['source']}: {first['reason']}" if first else ""
-                raise ValueError(f"none of the {catalog.count('listed')} images in {hr_dir} is usable{why}")
+            _refuse_empty_plan(catalog, hr_dir)
             if not dry_run:
                 if overwrite:
                     remove_data_set(store)
-                if afresh or added:
+                if manifest is None or added:
                     write_manifest(store, job, catalog.plan_lines())
-                planning.close()
             return cls(store, job, catalog, share=share, hr_dir=hr_dir, held=held.pop_all())
 
     def units(self, wanted: set[int] | None = None) -> Iterator[Unit]:
-        """The plan as pieces of work; made on the fly, since it may be millions.
+        """Yield the plan as units of work. They are made on the fly, because there may be millions.
 
         Args:
-            wanted: the shards that are asked for; None = all.
+            wanted: numbers of the shards whose units to yield; None = all.
         """
         return plan_units(self.catalog.images(), self.job.settings, wanted)
 
     def describe(self) -> dict[str, Any]:
-        """The resolved settings and the size of the plan, for a dry run."""
+        """Return the resolved settings and the size of the plan, for a dry run."""
         sizes = self._pairs_of_shards()
         return {
             "settings": asdict(self.job.settings),
@@ -160,9 +154,9 @@ class SynthRun:
         """Make every shard of this share that is not finished yet.
 
         Args:
-            workers: processes; 0 works in this one. On a cluster None takes all of it.
-            cluster: work there.
-            retry_failed: make those shards again in which a pair could not be made.
+            workers: number of worker processes; 0 works in this process. On a cluster, None uses all of it.
+            cluster: the cluster to work on; None works on this machine.
+            retry_failed: make the shards again in which a pair could not be made.
             progress: show a bar.
 
         Returns:
@@ -173,54 +167,29 @@ class SynthRun:
         """
         began = time.monotonic()
         sizes = self._pairs_of_shards()
-        ours = [shard for shard in range(len(sizes)) if shard in self.share]
-        missing = self._missing(ours, retry_failed)
+        own = [shard for shard in range(len(sizes)) if shard in self.share]
+        missing = missing_shards(self.store, own, retry_failed=retry_failed)
         remove_stale(self.store, None if self.share.count == 1 else missing)
+        units = self.units(missing)
         if cluster is None:
-            made = local_shards(self.store, self.job, self.units(missing), workers or 0)
+            work = local_shards(self.store, self.job, units, workers or 0)
         else:
-            units, count = self.units(missing), len(missing)
-            made = cluster.shards(self.store, self.job, units, count=count, workers=workers, hr_dir=self.hr_dir)
-        total, todo = sum(sizes[shard] for shard in ours), sum(sizes[shard] for shard in missing)
-        pixels = pairs = 0
-        shards_on: Counter[str] = Counter()
-        bar = tqdm(total=total, initial=total - todo, unit="pair", smoothing=0.1, disable=None if progress else True)
-        with bar, ExitStack() as stack:
-            stack.callback(made.close)
-            for piece in made:
-                pairs += piece.pairs
-                pixels += piece.pixels
-                bar.update(piece.slots)
-                where = ""
-                if piece.host:
-                    shards_on[piece.host] += 1
-                    where = f", {len(shards_on)} nodes"
-                rate = pixels / 1e6 / (time.monotonic() - began)
-                bar.set_postfix_str(f"{rate:.2f} HR MP/s{where}", refresh=False)
+            work = cluster.shards(self.store, self.job, units, count=len(missing), workers=workers, hr_dir=self.hr_dir)
+        total, todo = sum(sizes[shard] for shard in own), sum(sizes[shard] for shard in missing)
+        done, shards_made_on = _follow(work, total=total, todo=todo, progress=progress)
         seconds = time.monotonic() - began
         stats = self._write_indexes(sum(sizes))
-        speed = {
-            "pairs_made_now": pairs,
+        return {
+            **stats,
+            "pairs_made_now": done.pairs,
             "seconds": round(seconds, 2),
-            "hr_megapixels_per_second": round(pixels / 1e6 / max(seconds, 1e-9), 3),
+            "hr_megapixels_per_second": round(done.pixels / 1e6 / max(seconds, 1e-9), 3),
             "shards_missing": len(sizes) - int(stats["shards"]) - int(stats["empty_shards"]),
+            **({"shards_made_on": shards_made_on} if shards_made_on else {}),
         }
-        return {**stats, **speed, **({"shards_made_on": dict(shards_on)} if shards_on else {})}
-
-    def _missing(self, shards: list[int], retry_failed: bool) -> set[int]:
-        """The shards that are not finished; in an object store each look is mostly waiting, hence threads."""
-        there = {name for name in data_files(self.store) if name.endswith(".json")}
-        with ThreadPoolExecutor(MARKER_READERS) as pool:
-            done = pool.map(
-                lambda shard: (
-                    f"pairs-{shard:06d}.json" in there and shard_is_done(self.store, shard, retry_failed=retry_failed)
-                ),
-                shards,
-            )
-            return {shard for shard, is_done in zip(shards, done, strict=True) if not is_done}
 
     def _write_indexes(self, planned_pairs: int) -> dict[str, Any]:
-        """What is beside the shards; the last node to finish sees all of them, hence the claim."""
+        """Write the files beside the shards. The last node to finish sees all shards, so nodes take turns."""
         summary = {
             "settings_hash": self.job.settings.hash(),
             "planned_pairs": planned_pairs,
@@ -228,7 +197,7 @@ class SynthRun:
             "images_left_out": self.catalog.count("left_out"),
         }
         with self.store.claim("indexes", wait=True):
-            self.store.remove_stale(INDEXES)  # of a node that was killed just here
+            self.store.remove_stale(INDEXES)  # left by a node that was killed at this point
             stats = write_indexes(self.store, summary=summary, planning_failures=self.catalog.left_out())
             shard_preview(self.store, PREVIEW)
         return stats
@@ -237,43 +206,80 @@ class SynthRun:
         return pairs_of_shards(self.catalog.pairs_of_parts(self.job.settings.variants), self.job.settings)
 
 
+def _follow(work: Generator[WorkDone], *, total: int, todo: int, progress: bool) -> tuple[WorkDone, dict[str, int]]:
+    """Show the progress of the work, and sum it up.
+
+    Args:
+        work: the work, piece by piece.
+        total: pairs planned in the shards of this share.
+        todo: pairs planned in those that are not finished.
+        progress: show a bar.
+
+    Returns:
+        The sum, and for a cluster how many shards each machine made.
+    """
+    began, done = time.monotonic(), WorkDone()
+    shards_on: Counter[str] = Counter()
+    bar = tqdm(total=total, initial=total - todo, unit="pair", smoothing=0.1, disable=None if progress else True)
+    with bar, closing(work):
+        for piece in work:
+            done += piece
+            bar.update(piece.slots)
+            nodes = ""
+            if piece.host:
+                shards_on[piece.host] += 1
+                nodes = f", {len(shards_on)} nodes"
+            rate = done.pixels / 1e6 / (time.monotonic() - began)
+            bar.set_postfix_str(f"{rate:.2f} HR MP/s{nodes}", refresh=False)
+    return done, dict(shards_on)
+
+
+def _manifest_to_continue(store: Store, settings: SynthSettings, overwrite: bool) -> dict[str, Any] | None:
+    """Read the manifest of the data set that a store holds; None to start a new one.
+
+    Raises:
+        ValueError: the data set has no manifest, or was made with other settings.
+    """
+    manifest = read_manifest(store)
+    if manifest is None and has_shards(store):
+        raise ValueError(f"{store} holds shards but no {MANIFEST}; choose another --out, or move them away")
+    if manifest is None or overwrite:
+        return None
+    check_settings(manifest["settings"], settings, store)
+    return manifest
+
+
 def _refuse_other_shares(store: Store, share: Share) -> None:
-    """Nodes that count themselves otherwise would make the same shards as this one."""
-    for name in store.names():
-        found = re.fullmatch(r"\.(run-\d+-of-(\d+))\.\w+", name)
-        if found and int(found[2]) != share.count:
-            with store.claim(found[1]):  # free when its owner died
+    """Refuse to work beside nodes that divide the shards by another number: both would make the same shards."""
+    for claim in store.claims():
+        found = _RUN_CLAIM.fullmatch(claim)
+        if found and int(found[1]) != share.count:
+            with store.claim(claim):  # succeeds if its owner has died
                 pass
 
 
 def _refuse_changes(catalog: Catalog, added: int, store: Store, extend: bool) -> None:
-    """A data set goes on with the images that it was begun with.
+    """Refuse to continue a data set with other images than those it was started with.
 
     Raises:
-        ValueError: with what is new, gone or changed.
+        ValueError: images are new, gone or changed.
     """
     if changed := catalog.changed():
         raise ValueError(
-            f"{len(changed)} images changed since {store} was begun, {changed[0]} first; "
-            "put them back, use another --out, or --overwrite"
+            f"{len(changed)} images changed since {store} was started, {changed[0]} first; "
+            "restore them, use another --out, or --overwrite"
         )
     gone = catalog.gone()
     if (added or gone) and not extend:
         first = catalog.newest() if added else gone[0]
         raise ValueError(
-            f"the images are not those that {store} was begun with: {added} new, {len(gone)} gone "
+            f"the images are not those that {store} was started with: {added} new, {len(gone)} gone "
             f"({first} first); --extend adds new ones as further shards"
         )
 
 
-def _check_places(hr_dir: Path, out: Path | str | Store) -> None:
-    store = open_store(out)
-    if not isinstance(store, DiskStore):
-        return
-    for place in (store.folder, *store.folder.parents):
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"--out {out} cannot be a folder, since {place} is a file; give another")
-    if hr_dir.is_dir() and store.folder.resolve().is_relative_to(hr_dir.resolve()):
-        raise ValueError(
-            f"--out {out} lies inside --hr-dir {hr_dir}, whose images would then include ours; give a folder beside it"
-        )
+def _refuse_empty_plan(catalog: Catalog, hr_dir: Path) -> None:
+    if not catalog.count("planned"):
+        first = next(catalog.left_out(), None)
+        reason = f"; {first['source']}: {first['reason']}" if first else ""
+        raise ValueError(f"none of the {catalog.count('listed')} images in {hr_dir} is usable{reason}")

@@ -1,4 +1,4 @@
-"""SynthSettings: all that decides the bytes of a data set, and the seeds that follow from it."""
+"""Define SynthSettings, which decide the bytes of a data set, and the seeds that follow from them."""
 
 import hashlib
 import json
@@ -8,40 +8,43 @@ from typing import Any, Literal
 # The other settings decide which pairs there are, how they are packed and encoded, and where they are computed.
 DEGRADATION = ("scale", "degrader_sha256", "recipe", "mix", "steps", "codes_sha256")
 RAW_SHARE = 1.05  # a PNG is never much larger than its pixels
-PAIR_OVERHEAD_BYTES = 8192  # three tar headers, padding, and the json, which a long recipe or path makes long
-TAR_END_BYTES = 11_264  # two zero blocks, and zeros up to a whole record
+PAIR_OVERHEAD_BYTES = 8192  # three tar headers, padding, and the JSON record, which a long recipe or path makes long
+TAR_END_BYTES = 11_264  # two zero blocks, and zeros up to a whole tar record
+
+ImageFormat = Literal["png", "webp", "jpg"]
+Alpha = Literal["composite", "refuse"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthSettings:
-    """Everything that decides the bytes of a data set.
+    """Hold everything that decides the bytes of a data set.
 
-    The number of workers is not here since the bytes do not depend on it (a test shows it).
-    Those in ``DEGRADATION`` decide how an LR image is made, and are part of the seed of every pair.
+    The number of workers is not here, because the bytes do not depend on it (a test shows this). The settings in
+    ``DEGRADATION`` decide how an LR image is made, and are part of the seed of every pair.
 
     Attributes:
         scale: HR side / LR side.
-        degrader: name, folder or hub id; "none" for the recipe alone.
-        degrader_sha256: of its weights; "" without one.
+        degrader: name, folder or hub id of the learned degrader; "none" for a recipe alone.
+        degrader_sha256: hash of the degrader's weights; "" without one.
         recipe: the resolved recipe; None without one.
-        mix: probability of the recipe when there is a degrader too.
+        mix: probability of the recipe if there is a degrader too.
         steps: network calls of the degrader.
-        codes_sha256: of the codes of reference photographs; "" for the degrader's own bank.
-        seed: of the run.
+        codes_sha256: hash of the codes of reference photographs; "" to use the degrader's own bank of codes.
+        seed: seed of every random draw.
         variants: degradations of each crop.
-        crop_size: side of the HR crops; 0 = whole images.
+        crop_size: side of the HR crops, px; 0 = whole images.
         crops_per_image: random crops of each image; 0 = a grid that covers it.
         shard_size: pairs planned in a shard.
-        hr_ext: png, webp (lossless) or jpg.
-        lr_ext: the same.
-        jpg_quality: of jpg members.
-        min_side: smaller images are left out.
-        max_pixels: larger images are left out.
-        max_hr_side: longer images are area-reduced by 2 until they fit; 0 = never.
-        alpha: composite on white, or refuse.
-        keep_flat: also keep nearly flat crops.
+        hr_ext: format of the HR images: png, webp (lossless) or jpg.
+        lr_ext: format of the LR images, likewise.
+        jpg_quality: quality of jpg images, 1..100.
+        min_side: leave out images with a shorter side than this, px.
+        max_pixels: leave out images with more pixels than this.
+        max_hr_side: area-reduce longer images by 2 until they fit, px; 0 = never.
+        alpha: composite transparent images on white, or refuse them.
+        keep_flat: keep nearly flat crops too.
         device: cpu or cuda.
-        batch_size: images in one network call on a GPU, whose sums depend on it; 0 on a CPU, where it is always one.
+        batch_size: images in one network call on a GPU, whose sums depend on it; 0 on a CPU, which takes one at a time.
 
     Raises:
         ValueError: ``crop_size`` is not a multiple of ``scale``.
@@ -59,13 +62,13 @@ class SynthSettings:
     crop_size: int = 256
     crops_per_image: int = 0
     shard_size: int = 1000
-    hr_ext: str = "png"
-    lr_ext: str = "png"
+    hr_ext: ImageFormat = "png"
+    lr_ext: ImageFormat = "png"
     jpg_quality: int = 95
     min_side: int = 64
     max_pixels: int = 100_000_000
     max_hr_side: int = 0
-    alpha: Literal["composite", "refuse"] = "composite"
+    alpha: Alpha = "composite"
     keep_flat: bool = False
     device: str = "cpu"
     batch_size: int = 0
@@ -88,42 +91,44 @@ class SynthSettings:
 def pair_seed(degradation_hash: str, seed: int, name: str, crop: tuple[int, int, int, int], variant: int) -> int:
     """Return the seed of one pair, 0..2^62-1: a hash of what decides its pixels.
 
-    So the pair is the same wherever it is made and however a data set is packed.
+    So a pair is the same on every machine, however the data set is packed.
 
     Args:
-        degradation_hash: of `SynthSettings.degradation_hash`.
-        seed: the seed of the run.
-        name: the path of the image relative to the source root.
+        degradation_hash: result of `SynthSettings.degradation_hash`.
+        seed: seed of the settings.
+        name: path of the image relative to the source root.
         crop: top, left, height and width in the image, after its reduction to ``max_hr_side``.
-        variant: which of several degradations of the crop.
+        variant: number of the degradation of this crop.
     """
     return int(digest(seed, degradation_hash, name, crop, variant)[:16], 16) >> 2
 
 
 def crop_seed(settings: SynthSettings, name: str) -> int:
-    """The seed of an image's crop positions."""
+    """Return the seed of the crop positions in an image."""
     return int(digest(settings.seed, "crops", name, settings.crop_size)[:12], 16)
 
 
 def shard_size_for(max_shard_mb: float, settings: SynthSettings) -> int:
-    """The most pairs that surely fit: a plan is made before sizes are known, so it counts every pair as uncompressed.
+    """Return how many pairs surely fit in a shard, with every pair counted as uncompressed.
+
+    A plan is made before the sizes of compressed images are known.
 
     Args:
-        max_shard_mb: bound on a tar, 10^6 bytes.
-        settings: crop size and scale; its own shard size stays a bound too.
+        max_shard_mb: limit on the size of a tar, 10^6 bytes.
+        settings: crop size and scale; the result is never above the shard size given here.
 
     Raises:
-        ValueError: not one pair fits, or crops have no fixed size.
+        ValueError: not even one pair fits, or crops have no fixed size.
     """
     if not settings.crop_size:
-        raise ValueError("--max-shard-mb needs crops of one size; give --crop-size, or bound --shard-size")
+        raise ValueError("--max-shard-mb needs crops of one size; give --crop-size, or limit --shard-size")
     pixels = settings.crop_size**2 * (1 + 1 / settings.scale**2)
     pairs = int((max_shard_mb * 1e6 - TAR_END_BYTES) / (pixels * 3 * RAW_SHARE + PAIR_OVERHEAD_BYTES))
     if pairs < 1:
-        raise ValueError(f"--max-shard-mb {max_shard_mb} does not hold one pair of {settings.crop_size} px; raise it")
+        raise ValueError(f"--max-shard-mb {max_shard_mb} is too small for a pair of {settings.crop_size} px; raise it")
     return min(settings.shard_size, pairs)
 
 
 def digest(*parts: object) -> str:
-    """Return the sha256 of values that can be written as JSON."""
+    """Return the sha256 of values that JSON can hold."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

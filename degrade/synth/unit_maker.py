@@ -1,10 +1,10 @@
-"""UnitMaker: what a worker of `degrade synth` does with one unit of the plan: read, crop, degrade, encode."""
+"""Turn one unit of the plan into encoded pairs: read, crop, degrade, encode."""
 
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,20 +13,21 @@ from degrade.errors import ImageError, failure_reason
 from degrade.files.sources import Source
 from degrade.images.codec import encode_image, read_image
 from degrade.images.geometry import Rgb, crop_positions, is_flat, reduce_by, shrink_to
-from degrade.images.tensors import to_tensor
+from degrade.images.tensors import to_image, to_tensor
+from degrade.mix import Record
 from degrade.shards.layout import sample_key
 from degrade.shards.record import SampleMeta
 from degrade.shards.writer import PairShardWriter
 from degrade.synth.job import Job
-from degrade.synth.plan import PlannedSource, Unit
+from degrade.synth.plan import PlannedSource, Slot, Unit
 from degrade.synth.settings import SynthSettings, crop_seed, pair_seed
 
-FLAT = "nearly flat crop, skipped (--keep-flat keeps it)"
+FLAT_CROP = "nearly flat crop, skipped (--keep-flat keeps it)"
 PSNR_CAP_DB = 100.0
 
 
-class MadePair(NamedTuple):
-    """One pair, ready for a shard."""
+class EncodedPair(NamedTuple):
+    """Hold one pair, ready for a shard."""
 
     meta: SampleMeta
     hr: bytes
@@ -34,116 +35,143 @@ class MadePair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Some work that is done: planned pairs, pairs that were made of these, their HR pixels, and where."""
+class WorkDone:
+    """Count the work that is done.
+
+    Attributes:
+        slots: planned pairs that were tried.
+        pairs: pairs that were made.
+        pixels: HR pixels of these pairs.
+        host: machine that did the work; "" for this machine.
+    """
 
     slots: int = 0
     pairs: int = 0
     pixels: int = 0
     host: str = ""
 
-    def __add__(self, other: "Progress") -> "Progress":
-        return Progress(
+    def __add__(self, other: "WorkDone") -> "WorkDone":
+        return WorkDone(
             self.slots + other.slots, self.pairs + other.pairs, self.pixels + other.pixels, self.host or other.host
         )
 
 
-class Made(NamedTuple):
-    """What a unit gave: pairs, and a failure for every key without one."""
+class UnitResult(NamedTuple):
+    """Hold the pairs of a unit, and a failure for every slot without a pair."""
 
-    pairs: list[MadePair]
+    pairs: list[EncodedPair]
     failures: list[dict[str, object]]
 
-    def write(self, writer: PairShardWriter, settings: SynthSettings) -> Progress:
-        """Put all of it into the shard."""
+    def write(self, writer: PairShardWriter, settings: SynthSettings) -> WorkDone:
+        """Write pairs and failures to a shard."""
         for pair in self.pairs:
             writer.write(pair.meta.key, pair.hr, pair.lr, pair.meta, hr_ext=settings.hr_ext, lr_ext=settings.lr_ext)
         for failure in self.failures:
             writer.fail(failure)
         pixels = sum(pair.meta.crop_height * pair.meta.crop_width for pair in self.pairs)
-        return Progress(len(self.pairs) + len(self.failures), len(self.pairs), pixels)
+        return WorkDone(len(self.pairs) + len(self.failures), len(self.pairs), pixels)
+
+
+class _Photograph(NamedTuple):
+    """Hold a decoded image and the sha256 of its file."""
+
+    pixels: Rgb
+    sha256: str
+
+
+class _HrCrop(NamedTuple):
+    """Hold an HR crop as a reader of the shard will see it, its encoded file, and its place in the image."""
+
+    pixels: Rgb
+    file: bytes
+    top: int
+    left: int
 
 
 class UnitMaker:
-    """Makes the pairs of a unit: read, crop, degrade in batches, encode.
+    """Make the pairs of units.
 
     Args:
         job: settings and model.
     """
 
     def __init__(self, job: Job) -> None:
-        self.job, self.settings = job, job.settings
-        self.settings_hash = job.settings.hash()
-        self.degradation_hash = job.settings.degradation_hash()
-        self.mix = job.mix().to(job.settings.device)
-        # Consecutive units are often of one image: decode it, and choose where to crop, once.
+        self.settings = job.settings
+        self._settings_hash = job.settings.hash()
+        self._degradation_hash = job.settings.degradation_hash()
+        self._mix = job.mix().to(job.settings.device)
+        # Consecutive units often share an image: decode it, and choose its crops, only once.
         self._decoded = lru_cache(1)(self._decode)
         self._corners = lru_cache(1)(self._choose_corners)
 
-    def make(self, unit: Unit) -> Made:
-        """All pairs of a unit; an image that turns out unusable gives failures, never an exception."""
-        planned, source = unit.planned, unit.source
-        keys = [sample_key(slot) for slot, _, _ in unit.slots]
-        decoded = self._decoded(source, planned)
-        if isinstance(decoded, str):
-            return Made([], [{"key": key, "source": planned.name, "reason": decoded} for key in keys])
-        image, digest = decoded
-        corners = self._corners(planned)
-        pairs: list[MadePair] = []
+    def make(self, unit: Unit) -> UnitResult:
+        """Make all pairs of a unit. An image that turns out unusable gives failures, never an exception."""
+        name = unit.planned.name
+        photograph = self._decoded(unit.source, unit.planned)
+        if isinstance(photograph, str):
+            failure = {"source": name, "reason": photograph}
+            return UnitResult([], [{"key": sample_key(slot.number), **failure} for slot in unit.slots])
+        corners = self._corners(unit.planned)
         failures: list[dict[str, object]] = []
-        ready: list[tuple[str, int, int, Rgb, bytes]] = []
-        crops: dict[int, tuple[Rgb, bytes] | None] = {}
-        for key, (_, crop, variant) in zip(keys, unit.slots, strict=True):
-            if crop not in crops:
-                crops[crop] = self._crop(image, corners[crop])
-            content = crops[crop]
-            if content is None:
-                failures.append({"key": key, "source": planned.name, "reason": FLAT, "skipped": True})
+        wanted: list[tuple[Slot, _HrCrop]] = []
+        crops: dict[int, _HrCrop | None] = {}
+        for slot in unit.slots:
+            if slot.crop not in crops:
+                crops[slot.crop] = self._crop(photograph.pixels, *corners[slot.crop])
+            hr = crops[slot.crop]
+            if hr is None:
+                key = sample_key(slot.number)
+                failures.append({"key": key, "source": name, "reason": FLAT_CROP, "skipped": True})
             else:
-                ready.append((key, crop, variant, *content))
+                wanted.append((slot, hr))
+        pairs: list[EncodedPair] = []
         batch_size = self.settings.batch_size or 1
-        for at in range(0, len(ready), batch_size):
-            pairs += self._pairs(ready[at : at + batch_size], planned.name, digest, corners)
-        return Made(pairs, failures)
+        for at in range(0, len(wanted), batch_size):
+            pairs += self._degrade(wanted[at : at + batch_size], name, photograph.sha256)
+        return UnitResult(pairs, failures)
 
-    def _pairs(
-        self, batch: list[tuple[str, int, int, Rgb, bytes]], name: str, digest: str, corners: list[tuple[int, int]]
-    ) -> list[MadePair]:
+    def _degrade(self, batch: list[tuple[Slot, _HrCrop]], name: str, source_sha256: str) -> list[EncodedPair]:
         settings = self.settings
         seeds = [
-            pair_seed(self.degradation_hash, settings.seed, name, (*corners[crop], *image.shape[:2]), variant)
-            for _, crop, variant, image, _ in batch
+            pair_seed(
+                self._degradation_hash, settings.seed, name, (hr.top, hr.left, *hr.pixels.shape[:2]), slot.variant
+            )
+            for slot, hr in batch
         ]
-        records = self.mix.draw(seeds)
-        hr = torch.cat([to_tensor(image) for *_, image, _ in batch]).to(settings.device)
-        lr = (self.mix.degrade_exactly(hr, records) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        records = self._mix.draw(seeds)
+        hr_batch = torch.cat([to_tensor(hr.pixels) for _, hr in batch]).to(settings.device)
+        lr_batch = self._mix.degrade_exactly(hr_batch, records)
         pairs = []
-        for (key, crop, variant, image, hr_bytes), seed, record, small in zip(batch, seeds, records, lr, strict=True):
-            learned = record["kind"] == "learned"
+        for (slot, hr), seed, record, tensor in zip(batch, seeds, records, lr_batch, strict=True):
+            lr = to_image(tensor)
             meta = SampleMeta(
-                key=key,
+                key=sample_key(slot.number),
                 source=name,
-                source_sha256=digest,
-                crop_top=corners[crop][0],
-                crop_left=corners[crop][1],
-                crop_height=image.shape[0],
-                crop_width=image.shape[1],
-                variant=variant,
+                source_sha256=source_sha256,
+                crop_top=hr.top,
+                crop_left=hr.left,
+                crop_height=hr.pixels.shape[0],
+                crop_width=hr.pixels.shape[1],
+                variant=slot.variant,
                 scale=settings.scale,
                 seed=seed,
-                settings_hash=self.settings_hash,
-                kind=record["kind"],
-                degrader=f"{settings.degrader}@{settings.degrader_sha256[:12]}" if learned else "",
-                recipe="" if learned else record["recipe"],
-                steps=record["steps"] if learned else 0,
-                psnr_to_clean=psnr_db(small, reduce_by(image, settings.scale)),
+                settings_hash=self._settings_hash,
+                psnr_to_clean=psnr_db(lr, reduce_by(hr.pixels, settings.scale)),
                 params=json.dumps(record, sort_keys=True),
+                **self._origin(record),
             )
-            pairs.append(MadePair(meta, hr_bytes, self._encode(small, settings.lr_ext)))
+            pairs.append(EncodedPair(meta, hr.file, self._encode(lr, settings.lr_ext)))
         return pairs
 
-    def _decode(self, source: Source, planned: PlannedSource) -> tuple[Rgb, str] | str:
-        """The image and the hash of its file, or why there is none."""
+    def _origin(self, record: Record) -> dict[str, Any]:
+        """Return the fields that say which degrader or recipe made the LR image."""
+        if record["kind"] == "recipe":
+            return {"kind": "recipe", "degrader": "", "recipe": record["recipe"], "steps": 0}
+        degrader = f"{self.settings.degrader}@{self.settings.degrader_sha256[:12]}"
+        return {"kind": "learned", "degrader": degrader, "recipe": "", "steps": record["steps"]}
+
+    def _decode(self, source: Source, planned: PlannedSource) -> _Photograph | str:
+        """Read an image; return the reason if it cannot be used."""
         try:
             data = source.read()
             image = read_image(data, alpha=self.settings.alpha, max_pixels=self.settings.max_pixels)
@@ -152,9 +180,10 @@ class UnitMaker:
         image = shrink_to(image, self.settings.max_hr_side)
         if image.shape[:2] != (planned.height, planned.width):
             return f"is {image.shape[1]}x{image.shape[0]} now, was {planned.width}x{planned.height} when planned"
-        return image, hashlib.sha256(data).hexdigest()
+        return _Photograph(image, hashlib.sha256(data).hexdigest())
 
     def _choose_corners(self, planned: PlannedSource) -> list[tuple[int, int]]:
+        """Return the top left corners of the crops of an image."""
         settings = self.settings
         if not settings.crop_size:
             return [(0, 0)]
@@ -162,24 +191,22 @@ class UnitMaker:
         seed = crop_seed(settings, planned.name)
         return crop_positions(planned.height, planned.width, settings.crop_size, count, seed)
 
-    def _crop(self, image: Rgb, corner: tuple[int, int]) -> tuple[Rgb, bytes] | None:
-        """The HR crop as a reader of the shard will see it, and its file; None when it is flat."""
-        top, left = corner
-        height, width = (self.settings.crop_size or length for length in image.shape[:2])
-        crop = image[top : top + height, left : left + width]
-        crop = crop[: crop.shape[0] // self.settings.scale * self.settings.scale]
-        crop = np.ascontiguousarray(crop[:, : crop.shape[1] // self.settings.scale * self.settings.scale])
+    def _crop(self, image: Rgb, top: int, left: int) -> _HrCrop | None:
+        """Cut and encode an HR crop, with sides that are multiples of the scale; None if it is flat."""
+        scale, ext = self.settings.scale, self.settings.hr_ext
+        height, width = ((self.settings.crop_size or length) // scale * scale for length in image.shape[:2])
+        crop = np.ascontiguousarray(image[top : top + height, left : left + width])
         if not self.settings.keep_flat and is_flat(crop):
             return None
-        data = self._encode(crop, self.settings.hr_ext)
-        # A lossy HR is degraded as it was stored, so that the pair fits together and can be replayed.
-        return (read_image(data) if self.settings.hr_ext == "jpg" else crop), data
+        file = self._encode(crop, ext)
+        # A lossy HR image is degraded as it was stored, so that the pair fits together and can be replayed.
+        return _HrCrop(read_image(file) if ext == "jpg" else crop, file, top, left)
 
     def _encode(self, image: Rgb, ext: str) -> bytes:
         return encode_image(image, ext, self.settings.jpg_quality if ext == "jpg" else None)
 
 
 def psnr_db(a: Rgb, b: Rgb) -> float:
-    """PSNR of two 8-bit images over all channels, dB; at most 100."""
+    """Compute the PSNR of two 8-bit images over all channels, in dB; at most `PSNR_CAP_DB`."""
     mse = float(((a.astype(np.float64) - b) ** 2).mean())
     return min(PSNR_CAP_DB, 10 * float(np.log10(255**2 / mse))) if mse else PSNR_CAP_DB

@@ -102,7 +102,7 @@ MISTAKES = {
     "synth -i IN -o OUT --degrader none --preset bicubic --crop-size 250": "use 248 or 252",
     "synth -i IN -o OUT --degrader none --preset bicubic --crop-size 2": "use 4",
     "synth -i IN -o OUT --degrader none --preset bicubic --crop-size 4000": "--crop-size",
-    "synth -i IN -o OUT --degrader none --preset bicubic --max-shard-mb 0.01": "does not hold one pair",
+    "synth -i IN -o OUT --degrader none --preset bicubic --max-shard-mb 0.01": "too small for a pair",
     "synth -i IN -o OUT --degrader none --preset bicubic --device gpu": "give cpu, cuda or auto",
     "synth -i IN -o OUT --degrader none --preset bicubic --device meta": "give cpu, cuda or auto",
     "synth -i IN -o OUT --scale 5": "is not in the range",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from degrade.degrader import RealisticDegrader
-from degrade.mix import DegradationMix, fingerprint, one_thread
+from degrade.mix import DegradationMix, apply_records, fingerprint, one_thread
 from degrade.recipes.recipe import Recipe
 
 SEEDS = [3, 141, 59, 26]
@@ -46,12 +46,12 @@ def test_exact_bytes_depend_neither_on_the_batch_nor_on_threads(mix, hr):
 def test_exact_bytes_come_from_one_image_on_one_thread(mix, hr, monkeypatch):
     seen = []  # small networks may well give equal sums on two threads, large ones do not
 
-    def spy(images, records):
+    def spy(images, records, degrader):
         seen.append((len(images), torch.get_num_threads()))
         return images[..., ::4, ::4]
 
     before = torch.get_num_threads()
-    monkeypatch.setattr(mix, "degrade", spy)
+    monkeypatch.setattr("degrade.mix.apply_records", spy)
     try:
         torch.set_num_threads(2)
         mix.degrade_exactly(hr, mix.draw(SEEDS))
@@ -111,9 +111,9 @@ def test_mistakes_are_one_sentence(tiny_degrader, hr):
     with pytest.raises(ValueError, match=r"steps 5 is outside 1\.\.4"):
         DegradationMix(tiny_degrader, None, steps=5)
     with pytest.raises(ValueError, match="1 records for 4 images"):
-        DegradationMix(None, bicubic).degrade(hr, [{}])
+        apply_records(hr, [{}])
     with pytest.raises(ValueError, match="needs the degrader that drew it"):
-        DegradationMix(None, bicubic).degrade(hr, DegradationMix(tiny_degrader, None).draw(SEEDS))
+        apply_records(hr, DegradationMix(tiny_degrader, None).draw(SEEDS))
 
 
 def test_threads_are_given_back_after_an_error():

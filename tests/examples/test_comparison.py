@@ -390,7 +390,7 @@ def test_pairs_made_of_other_photographs_are_refused(data: Path, tmp_path: Path,
 
     world = camera_world(data)
     make_pairs(world, "bicubic", tmp_path / "shards", "none")
-    with pytest.raises(ValueError, match="images changed since .* was begun"):
+    with pytest.raises(ValueError, match="images changed since .* was started"):
         make_pairs(replace(world, hr_dir=world.test_pairs[0]), "bicubic", tmp_path / "shards", "none")
 
 

@@ -44,7 +44,7 @@ KILLS, SEED = int(os.environ.get("KILLS", 3)), int(os.environ.get("SEED", 0))
 RECIPE = ("--degrader", "none", "--preset", "real-esrgan-light", "--crop-size", 64)
 LONG = (*RECIPE, "--variants", 6, "--shard-size", 90)  # 1044 pairs in 12 shards, some seconds
 SHORT = ("--degrader", "none", "--preset", "bicubic", "--crop-size", 64, "--shard-size", 20)  # 174 pairs in 9 shards
-STOPPED = "Error: stopped; what was finished is kept, run the same command again\n"
+STOPPED = "Error: stopped; finished work is kept, run the same command again\n"
 GO = "from cli.degrade_commands import main; main()"
 
 
@@ -341,7 +341,7 @@ def test_a_node_that_is_done_does_not_mind_the_ruins_of_another(photos, unbroken
         (tmp_path / "out" / f"pairs-{shard:06d}.json").unlink()
         (tmp_path / "out" / f"pairs-{shard:06d}.tar").write_bytes(b"half of a tar")
     result = synth(photos, tmp_path / "out", *SHORT, "--node-rank", 1, "--num-nodes", 3)
-    assert result.exit_code == 0 and "2 shards are not there yet" in result.output, result.output
+    assert result.exit_code == 0 and "2 shards are still missing" in result.output, result.output
     assert synth(photos, tmp_path / "out", *SHORT, "--node-rank", 0, "--num-nodes", 3).exit_code == 0
     assert hashes(tmp_path / "out") == hashes(unbroken(SHORT))
 
@@ -517,8 +517,8 @@ def test_an_image_that_becomes_another_between_plan_and_work_is_a_failure_or_tru
         stats = run.run(workers=0, progress=False)
     assert stats["failures"] == 5 * 12
     assert {failure["source"]: failure["reason"] for failure in failures(tmp_path / "out")} == {
-        "longer.bmp": "longer.bmp has become longer since it was listed; start again",
-        "shorter.bmp": "shorter.bmp has become shorter since it was listed; start again",
+        "longer.bmp": "longer.bmp has become longer since it was listed; run the command again",
+        "shorter.bmp": "shorter.bmp has become shorter since it was listed; run the command again",
         "turned.bmp": "is 192x256 now, was 256x192 when planned",
         "vanished.bmp": "cannot be read (No such file or directory)",
         "folder.bmp": "cannot be read (Is a directory)",

@@ -31,7 +31,7 @@ from degrade.degrader import RealisticDegrader
 from degrade.errors import ImageError, ShardError
 from degrade.files.tars import tar_members
 from degrade.images.codec import encode_image, probe_image, read_image
-from degrade.images.tensors import to_tensor
+from degrade.images.tensors import to_image, to_tensor
 from degrade.mix import DegradationMix
 from degrade.recipes.recipe import PRESET_NAMES, ClassicalDegrader, DrawnRecipe, Recipe
 from degrade.shards.layout import sample_key
@@ -268,7 +268,7 @@ def good_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for slot in range(3):
             hr = np.ascontiguousarray(scene[40 * slot + 60 : 40 * slot + 92, 150:182])
             record = mix.draw([dice.getrandbits(62)])
-            lr = (mix.degrade_exactly(to_tensor(hr), record)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+            lr = to_image(mix.degrade_exactly(to_tensor(hr), record)[0])
             meta = SampleMeta(
                 key=sample_key(slot), source="cat.png", source_sha256="0" * 64, crop_top=60, crop_left=150,
                 crop_height=32, crop_width=32, variant=0, scale=4, seed=slot, settings_hash="0" * 64, kind="recipe",

@@ -158,7 +158,7 @@ def test_a_run_that_is_stopped_in_a_shard_leaves_no_part_of_it(photo_folder, tmp
     options = [*RECIPE, "--crop-size", 128, "--shard-size", 1000]
     monkeypatch.setattr(UnitMaker, "make", stopped_at_the_third)
     result = synth(photo_folder, tmp_path / "out", *options)
-    assert result.exit_code == 1 and result.output.startswith("Error: stopped; what was finished is kept")
+    assert result.exit_code == 1 and result.output.startswith("Error: stopped; finished work is kept")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.json", "plan.jsonl"}
     monkeypatch.undo()
     assert synth(photo_folder, tmp_path / "out", *options).output.startswith("48 pairs")

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from degrade.files.sources import IMAGE_SUFFIXES, Source, list_sources
-from degrade.files.tars import HR_ROLES, LR_ROLES, shard_paths, split_member, tar_members
+from degrade.files.names import split_member
+from degrade.files.sources import Source, list_sources
+from degrade.files.tars import shard_paths, tar_members
 from degrade.images.codec import read_image
 from degrade.images.crops import ImagePool, ReadCache
 from degrade.images.geometry import Rgb, corner, crop
@@ -191,11 +192,10 @@ def shard_pairs(shards: str) -> list[tuple[Source, Source]]:
     for tar in shard_paths(shards):
         samples: dict[str, dict[str, Source]] = {}
         for member in tar_members(tar):
-            key, role, extension = split_member(member.name)
-            if f".{extension}" in IMAGE_SUFFIXES and role in HR_ROLES | LR_ROLES:
-                side = "hr" if role in HR_ROLES else "lr"
+            key, part, _ = split_member(member.name)
+            if part in ("hr", "lr"):
                 source = Source(f"{tar}/{member.name}", member.size, tar, member.offset)
-                samples.setdefault(key, {})[side] = source
+                samples.setdefault(key, {})[part] = source
         for key, sample in samples.items():
             if len(sample) < 2:
                 raise ValueError(f"{key} in {tar} has only its {next(iter(sample))} image; make the shard again")

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from degrade.errors import ImageError
-from degrade.files.sources import IMAGE_SUFFIXES, Source, list_sources
+from degrade.files.names import IMAGE_SUFFIXES
+from degrade.files.sources import Source, list_sources
+from degrade.files.store import check_output_folder
 from degrade.images.codec import probe_image
 from upsample.upscaling.pictures import OUTPUT_SUFFIXES, output_ext
 
@@ -60,7 +62,7 @@ def plan_upscaling(
     """
     single = source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES
     named = out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir()
-    _check_places(source, out.parent if named else out)
+    check_output_folder(out.parent if named else out, "output", source, "input")
     if named:
         _check_named(source, out, single, ext)
     tasks: list[UpscaleTask] = []
@@ -86,17 +88,6 @@ def plan_upscaling(
     remaining = [task for task in tasks if overwrite or not task.output.exists()]
     notes = [f"images with transparency or 16 bits, written as png instead: {turned_png}"] if turned_png else []
     return UpscalePlan(remaining, len(tasks) - len(remaining), failures, notes)
-
-
-def _check_places(source: Path, folder: Path) -> None:
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"output {folder} cannot be a folder because {place} is a file; give another")
-    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-        raise ValueError(
-            f"output {folder} lies inside input {source}, so the next run would upscale its results again; "
-            "give a folder outside the input"
-        )
 
 
 def _check_named(source: Path, out: Path, single: bool, ext: str) -> None:

@@ -136,7 +136,7 @@ def test_a_stream_on_a_member_behaves_like_a_file(tmp_path: Path) -> None:
         (lambda root: root / "gone", "does not exist; pass a folder of images"),
         (lambda root: root, "holds no images"),
         (lambda root: root / "empty.txt", "lists no images"),
-        (lambda root: root / "prose.txt", "line 1 of .*'just words', names no image"),
+        (lambda root: root / "prose.txt", "line 1 of .*'just words', is not the path of an image"),
         (lambda root: root / "lost.txt", "none of the 1 images of"),
         (lambda root: root / "broken.tar", "broken.tar is not a readable tar"),
         (lambda root: root / "x-{0..3}.tar", "x-0.tar does not exist"),
@@ -222,7 +222,7 @@ def test_the_preview_beside_shards_is_not_a_source(tmp_path: Path) -> None:
 
 def test_a_list_that_is_no_text_is_told_in_a_sentence(tmp_path: Path) -> None:
     put(tmp_path / "list.txt", b"\xff\xfe\x00bin")
-    with pytest.raises(ValueError, match="list.txt is no text; pass a folder of images"):
+    with pytest.raises(ValueError, match="list.txt is not a text file; pass a folder of images"):
         list_sources(tmp_path / "list.txt")
 
 

@@ -1,3 +1,5 @@
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -61,6 +63,12 @@ def test_jpeg_chroma_formats_differ_in_colour_only(photo):
 @pytest.mark.parametrize("quality", [30, 60, 90])
 def test_differentiable_jpeg_agrees_with_libjpeg(photo, quality):
     assert psnr(jpeg_differentiable(photo, [quality]), jpeg(photo, [quality])) > 33
+
+
+def test_without_kornia_its_codec_is_one_sentence_with_the_way_out(photo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kornia.enhance", None)
+    with pytest.raises(ValueError, match=r"needs kornia; pip install 'realistic-degrader\[kornia\]', or use"):
+        jpeg_differentiable(photo, [50])
 
 
 def test_differentiable_jpeg_has_a_gradient_in_image_and_quality(photo):

@@ -16,8 +16,8 @@ import pytest
 from skimage import data
 
 from degrade.images.codec import encode_image, read_image
-from degrade.images.tensors import to_tensor
-from degrade.mix import DegradationMix
+from degrade.images.tensors import to_image, to_tensor
+from degrade.mix import DegradationMix, apply_records_exactly
 from degrade.recipes.groups import GROUPS, Step
 from degrade.recipes.recipe import PRESET_NAMES, Recipe
 
@@ -85,8 +85,7 @@ class Case(NamedTuple):
         """Make the LR of a record, (H, W, 3) uint8, from a crop that another case does not share."""
         top, left = 37 * self.seed % 400, (97 * self.scale + 61 * self.seed) % 400
         hr = np.ascontiguousarray(data.astronaut()[top : top + HR_SIDE, left : left + HR_SIDE])
-        mix = DegradationMix(None, Recipe.preset("bicubic"), scale=self.scale)
-        return (mix.degrade_exactly(to_tensor(hr), [record])[0] * 255).round().byte().permute(1, 2, 0).numpy()
+        return to_image(apply_records_exactly(to_tensor(hr), [record])[0])
 
 
 CASES = [Case(recipe, scale, seed) for recipe, seeds in SEEDS.items() for scale in (2, 3, 4) for seed in seeds]

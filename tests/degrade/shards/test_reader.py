@@ -91,7 +91,7 @@ def test_broken_samples_are_named_or_skipped(tmp_path: Path) -> None:
     tar(tmp_path / "lost.tar", {"1.hr.png": picture(1, 8), "1.json": b"{}", **good})
     with pytest.raises(ImageError, match=r"1.hr.png in .*cut.tar: .*(truncated|corrupt)"):
         list(read_pairs(tmp_path / "cut.tar"))
-    with pytest.raises(ValueError, match=r"1 in .*lost.tar has hr.png, json but no image called lq or lr"):
+    with pytest.raises(ValueError, match=r"1 in .*lost.tar has hr.png, json, but no image called lq or lr"):
         list(read_pairs(tmp_path / "lost.tar"))
     skipped: list[Exception] = []
 

@@ -102,9 +102,9 @@ def test_lost_tars_markers_and_ruined_markers_are_noticed(tmp_path: Path) -> Non
     (tmp_path / "pairs-000001.json").unlink()
     (tmp_path / "pairs-000002.json").write_text("{")
     problems = "\n".join(verify_shards(tmp_path).problems)
-    assert "pairs-000000.tar is missing though there is a marker" in problems
-    assert "pairs-000001.tar has no done marker" in problems
-    assert "pairs-000002.tar has no done marker" in problems
+    assert "pairs-000000.tar is missing, but its marker exists" in problems
+    assert "pairs-000001.tar has no readable done marker" in problems
+    assert "pairs-000002.tar has no readable done marker" in problems
     assert "pairs-000003" not in problems
     assert verify_shards(tmp_path / "pairs-000003.tar").ok
 
@@ -130,8 +130,8 @@ def test_broken_images_lost_partners_and_bad_sizes_are_named(tmp_path: Path) -> 
         "half in x.tar has an HR image but no LR image",
         "cut in x.tar: HR: PNG data is truncated or corrupt (image file is truncated); fetch the file again",
         "odd in x.tar: HR 128x128 is not a whole multiple of LR 31x30",
-        "says in x.tar: json: scale 2, while the images have 4",
-        "1 pairs have scale 2, not 4 like most; other in x.tar is one",
+        "says in x.tar: the record has scale 2, but the images have scale 4",
+        "1 pairs have scale 2 instead of 4, the scale of most; one is other in x.tar",
     ]
     assert report.problems == expected
     assert "- half in x.tar" in report.text() and "5 problems" in report.text()
@@ -144,7 +144,7 @@ def test_repeated_pairs_are_noticed_and_variants_are_not(tmp_path: Path) -> None
     theirs(tmp_path / "b.tar", {"0.hr.png": hr, "0.lr.webp": encode_image(
         cv2.imdecode(np.frombuffer(lr, np.uint8), cv2.IMREAD_COLOR_RGB), "webp")})  # fmt: skip
     report = verify_shards(tmp_path)
-    assert report.duplicates == 1 and report.problems == ["0 in b.tar repeats 0 in a.tar, both images alike"]
+    assert report.duplicates == 1 and report.problems == ["0 in b.tar repeats both images of 0 in a.tar"]
 
 
 def test_a_sample_decodes_only_so_many_but_counts_all(tmp_path: Path) -> None:

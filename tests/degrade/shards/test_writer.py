@@ -14,8 +14,9 @@ import pytest
 
 from degrade.errors import ShardError
 from degrade.files import store
-from degrade.files.store import write_atomic
-from degrade.files.tars import shard_paths, split_member, tar_members
+from degrade.files.names import split_member
+from degrade.files.store import DiskStore, write_atomic
+from degrade.files.tars import shard_paths, tar_members
 from degrade.shards import writer as writer_module
 from degrade.shards.indexes import write_indexes
 from degrade.shards.layout import read_marker, remove_stale, sample_key, shard_is_done
@@ -117,8 +118,10 @@ def test_a_killed_writer_leaves_only_a_hidden_file_which_remove_stale_removes(tm
     assert visible(tmp_path) == [] and len(hidden(tmp_path)) == 1 and not shard_is_done(tmp_path, 3)
     for name in (".mine.tmp", ".pairs-000003.tar.backup", "pairs-000003.tar.tmp"):
         (tmp_path / name).touch()
-    assert remove_stale(tmp_path, indexes=[2]) == []
-    assert len(remove_stale(tmp_path, indexes=[3])) == 1
+    growing = hidden(tmp_path)
+    remove_stale(DiskStore(tmp_path), shards=[2])
+    assert hidden(tmp_path) == growing
+    remove_stale(DiskStore(tmp_path), shards=[3])
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         ".mine.tmp",
         ".pairs-000003.tar.backup",
@@ -268,8 +271,11 @@ def test_foreign_json_is_no_record() -> None:
 
 def test_member_names_split_as_webdataset_splits_them() -> None:
     assert split_member("000.hr.PNG") == ("000", "hr", "png")
-    assert split_member("a.b/img.001.gt.jpg") == ("a.b/img", "gt", "jpg")
+    assert split_member("a.b/img.001.gt.jpg") == ("a.b/img", "hr", "jpg")
+    assert split_member("000.LQ.webp") == ("000", "lr", "webp")
+    assert split_member("000.json") == ("000", "json", "json")
     assert split_member("000.png") == ("000", "", "png")
+    assert split_member("000.hr.txt") == ("000", "", "txt")
     assert split_member("README") == ("README", "", "")
 
 

@@ -158,7 +158,7 @@ def test_a_shard_size_for_a_bound_on_bytes_is_never_above_the_given_one():
     settings = SynthSettings(crop_size=256, shard_size=1000)
     few, many = shard_size_for(10, settings), shard_size_for(1e5, settings)
     assert 30 < few < 50 and many == 1000
-    with pytest.raises(ValueError, match="does not hold one pair"):
+    with pytest.raises(ValueError, match="too small for a pair"):
         shard_size_for(0.1, settings)
     with pytest.raises(ValueError, match="crops of one size"):
         shard_size_for(10, SynthSettings(crop_size=0))

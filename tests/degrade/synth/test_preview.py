@@ -11,7 +11,7 @@ from degrade.images.contact_sheet import contact_sheet
 from degrade.shards.reader import read_pairs
 from degrade.synth.preview import shard_preview
 
-RECIPE = ["--degrader", "none", "--preset", "real-esrgan", "--workers", "0", "--crop-size", "128"]
+RECIPE = ["--degrader", "none", "--preset", "real-esrgan", "--crop-size", "128"]
 
 
 def run(*arguments):

@@ -267,7 +267,7 @@ def test_a_machine_with_other_weights_is_refused(two_cpus, tiny_degrader, photo_
     tiny_degrader.set_bank(torch.zeros(3, 16))
     tiny_degrader.save_pretrained(tmp_path / "tiny")
     with pytest.raises(
-        ValueError, match="tiny are not those that this run began with .*install the same ones everywhere"
+        ValueError, match="tiny are not those that this run started with .*install the same ones everywhere"
     ):
         _ShardWorker(job, str(tmp_path / "out")).start(str(photo_folder))
 

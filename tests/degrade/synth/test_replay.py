@@ -155,4 +155,4 @@ def test_a_pair_that_is_not_there_is_named(make):
 def test_the_record_found_is_that_of_the_key(make):
     out = make("--mix", 1, "--shard-size", 4)
     for slot in (0, 3, 4, 8):
-        assert SampleMeta.from_json(find_pair(out, f"{slot:09d}")["json"]).key == f"{slot:09d}"
+        assert SampleMeta.from_json(find_pair(out, f"{slot:09d}").record).key == f"{slot:09d}"

@@ -66,7 +66,7 @@ def synth(photo_folder, tmp_path):
     [
         (("--node-rank", 0), "--node-rank and --num-nodes go together"),
         (("--num-nodes", 2), "--node-rank and --num-nodes go together"),
-        (("--node-rank", 0, "--num-nodes", 2, "--engine", "ray"), "--engine ray deals out the shards itself"),
+        (("--node-rank", 0, "--num-nodes", 2, "--engine", "ray"), "--engine ray divides the shards itself"),
         (("--node-rank", 0, "--num-nodes", 2, "--overwrite"), "--overwrite would remove what other nodes make"),
         (("--node-rank", 2, "--num-nodes", 2), "node rank 2 of 2 nodes"),
         (("--address", "auto"), "give --engine ray too"),
@@ -85,7 +85,7 @@ def test_a_launcher_counts_as_the_options_do(synth, tmp_path, launcher):
     status, output = synth(**launcher)
     assert status == 0 and f"node {rank} of {count} (" in output
     made = {int(path.stem[6:]) for path in (tmp_path / "out").glob("pairs-*.tar")}
-    assert made == set(range(rank, 6, count)) and f"{6 - len(made)} shards are not there yet" in output
+    assert made == set(range(rank, 6, count)) and f"{6 - len(made)} shards are still missing" in output
 
 
 def test_nonsense_of_a_launcher_is_one_sentence_of_the_command(synth, tmp_path):
