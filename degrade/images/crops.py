@@ -16,10 +16,11 @@ from degrade.images.codec import probe_image, read_image
 from degrade.images.geometry import Crops, Rgb, corner, crop, is_flat, reduce_by, shrink_to, shrunk_size
 from degrade.images.tensors import to_tensor
 
-CACHE_BYTES = 384 << 20  # decoded images that a cache keeps in each process
+CACHE_BYTES = 256 << 20  # decoded images that a cache keeps in each process
 FLAT_RETRIES = 4
 TRIES = 20  # images in a row that cannot be decoded before a draw gives up
 SHIFT = 2  # images by which the window of a large pool moves from batch to batch
+MIN_WINDOW = 8  # images, however large: a batch should not show two photographs alone
 
 
 class ReadCache:
@@ -87,7 +88,10 @@ class ImagePool:
         self._broken: dict[int, str] = {}
         self._cache = ReadCache(self._read)
         # Half of the cache, because the images that just left the window are still in it.
-        self._window = CACHE_BYTES * len(self.sources) // (2 * 3 * pixels) if pixels else 0
+        self._window = max(MIN_WINDOW, CACHE_BYTES * len(self.sources) // (2 * 3 * pixels)) if pixels else 0
+        # Neighbours by name are often of one scene or one camera, which should not fill a window.
+        self._order = list(range(len(self.sources)))
+        random.Random("order").shuffle(self._order)
 
     @classmethod
     def open(cls, sources: Sequence[Source], *, min_side: int, max_side: int = 0) -> "ImagePool":
@@ -105,7 +109,7 @@ class ImagePool:
         return len(self.sources)
 
     def image(self, source: Source) -> Rgb:
-        """Decode a photograph, or take it from the cache.
+        """Decode a photograph, or take it from the cache; a warning names it when it cannot be decoded.
 
         Raises:
             ValueError: it cannot be decoded.
@@ -118,10 +122,11 @@ class ImagePool:
         except (ValueError, OSError) as err:
             self._broken[place] = f"{source.name}: {err}"
             self.left_out.append(self._broken[place])
+            warnings.warn(f"not used: {self._broken[place]}", stacklevel=2)
             raise ValueError(self._broken[place]) from err
 
     def pick(self, rng: random.Random, batch: int) -> Rgb:
-        """Draw a photograph at random; one that cannot be decoded is named in a warning, and another drawn.
+        """Draw a photograph at random; for one that cannot be decoded, another is drawn from the whole pool.
 
         A pool that is too large for the cache is drawn from a window that moves by `SHIFT` images from batch to batch:
         drawn from all of it, nearly every crop would decode a whole photograph.
@@ -133,13 +138,12 @@ class ImagePool:
         Raises:
             ValueError: `TRIES` photographs in a row cannot be decoded.
         """
-        reason = ""
+        place, reason = self._draw_place(rng, batch), ""
         for _ in range(TRIES):
             try:
-                return self.image(self.sources[self._draw_place(rng, batch)])
+                return self.image(self.sources[place])
             except ValueError as err:
-                reason = str(err)
-                warnings.warn(f"not used: {reason}", stacklevel=2)
+                place, reason = rng.randrange(len(self.sources)), str(err)
         raise ValueError(f"{TRIES} images in a row cannot be used; the last: {reason}")
 
     def draw(self, rng: random.Random, side: int, batch: int) -> Tensor:
@@ -193,21 +197,22 @@ class ImagePool:
                 part = crop(image, *corner(rng, image, side, grid), side)
                 if not is_flat(part):
                     break
-            crops.append(part)
+            crops.append(part.copy())  # a view would keep the whole photograph in memory
         return np.stack(crops)
 
     def whole_images(self) -> Iterator[Rgb]:
         """Decode all photographs, one after the other, without those that cannot be decoded."""
         for source in self.sources:
             try:
-                yield self.image(source)
-            except ValueError as err:
-                warnings.warn(f"not used: {err}", stacklevel=2)
+                image = self.image(source)
+            except ValueError:  # named by now
+                continue
+            yield image
 
     def _draw_place(self, rng: random.Random, batch: int) -> int:
         if len(self.sources) <= 2 * self._window:
             return rng.randrange(len(self.sources))
-        return (SHIFT * batch + rng.randrange(max(1, self._window))) % len(self.sources)
+        return self._order[(SHIFT * batch + rng.randrange(self._window)) % len(self.sources)]
 
     def _first_whole(self, images: Sequence[Source], place: int) -> Rgb:
         """Decode an image, or the next one of the same half of the list that can be decoded."""

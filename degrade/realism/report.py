@@ -121,7 +121,7 @@ def evaluate(
     side, scale = config.crop_size, config.scale
     real = ImagePool.open(list_lr(config.real_lr), min_side=side)
     hr = ImagePool.open(list_sources(config.hr_dir), min_side=side * scale, max_side=config.max_hr_side)
-    left_out = real.left_out + hr.left_out
+    left_out: list[str] = []  # of the pairs; the photographs name more while they are cut
     pairs = None
     if config.pairs is not None:
         pairs, pairs_left_out = crop_real_pairs(*config.pairs, scale=scale, side=side)
@@ -142,7 +142,7 @@ def evaluate(
         "settings": json.loads(json.dumps(asdict(config), default=str)),
         "degrader_sha256": {name: fingerprint(each.degrader) for name, each in learned.items() if each.degrader},
         "images": {"real_lr": len(real.sources), "hr": len(hr.sources), "pair_crops": len(pairs.lr) if pairs else 0},
-        "left_out": left_out,
+        "left_out": real.left_out + hr.left_out + left_out,
         **_summary(runs),
         "command": command,
         "seconds": round(time.monotonic() - started, 1),

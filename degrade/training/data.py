@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from degrade.degrader import MIN_REFERENCE_SIDE
 from degrade.files.sources import list_sources
 from degrade.images.crops import ImagePool
-from degrade.images.geometry import Rgb, corner, crop
+from degrade.images.geometry import Crops, Rgb, corner, crop
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_tensor
 from degrade.networks.block_quantiser import UNCOMPRESSED, coarseness_of_quality
@@ -138,19 +139,19 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         return {"hr": hr, "lr": lr, "paired": paired, "compression": compression}
 
     @cached_property
-    def real_lr_crops(self) -> list[Tensor]:
+    def real_lr_crops(self) -> list[Crops]:
         """Cut crops of every real LR image, once, for the bank of codes.
 
         Returns:
-            For each image (BANK_CROPS, 3, side, side) in [0, 1]: the side is BANK_SIDE, or what a smaller image has in
+            For each image (BANK_CROPS, side, side, 3) uint8: the side is BANK_SIDE, or what a smaller image has in
             whole blocks.
         """
         crops = []
         for index, image in enumerate(chain((lr for _, lr in self.pairs), self.lr.whole_images())):
             rng = random.Random(f"{self.seed}/bank/{index}")
             side = min(BANK_SIDE, *(length // JPEG_BLOCK * JPEG_BLOCK for length in image.shape[:2]))
-            own = [to_tensor(crop(image, *corner(rng, image, side, JPEG_BLOCK), side)) for _ in range(BANK_CROPS)]
-            crops.append(torch.cat(own))
+            own = [crop(image, *corner(rng, image, side, JPEG_BLOCK), side) for _ in range(BANK_CROPS)]
+            crops.append(np.stack(own))
         return crops
 
     def _look(self, rng: random.Random, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Train a degrader: its networks, its data and its outputs, driven by `degrade.training.loop`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from degrade.degrader import RealisticDegrader
+from degrade.images.tensors import to_tensors
 from degrade.training.average import moving_average
 from degrade.training.config import DegraderTrainConfig
 from degrade.training.data import TrainingData
@@ -141,8 +142,8 @@ def averaged_degrader(
     degrader = deepcopy(trained)
     if average is not None:
         degrader.load_state_dict(average.module.state_dict())
-    crops = data.real_lr_crops
-    if not crops:
+    crops: Iterable[Tensor] = map(to_tensors, data.real_lr_crops)
+    if not data.real_lr_crops:
         crops = [data[-1 - i]["lr"] for i in range(BANK_BATCHES)]  # numbers that training never reaches
     with torch.inference_mode():
         codes = [degrader.encode(part.to(degrader.device)) for part in crops]

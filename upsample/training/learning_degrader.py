@@ -49,11 +49,13 @@ class LearningDegrader:
             max_hr_side=data.max_hr_side,
         )
         self.references: Tensor | None = None
+        self.left_out: list[str] = []
         if data.reference_dirs:
             looks = [source for folder in data.reference_dirs for source in list_lr(Path(folder))]
             pool = ImagePool.open(looks, min_side=REFERENCE_SIDE)
             crops = pool.crops(REFERENCE_CROPS * len(pool.sources), REFERENCE_SIDE, schedule.seed, grid=8)
             self.references = to_tensors(crops)
+            self.left_out += pool.left_out
         self.data = TrainingData(
             own,
             scale=config.scale,
@@ -61,7 +63,7 @@ class LearningDegrader:
             batch_size=config.degrader.batch_size,
             seed=schedule.seed,
         )
-        self.left_out = list(self.data.left_out)
+        self.left_out += self.data.left_out
         self.average = moving_average(models.degrader, schedule.ema_decay)
 
     def stop_signal(self) -> StopSignal | None:

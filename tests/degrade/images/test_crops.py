@@ -1,6 +1,7 @@
 import pickle
 import random
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from degrade.files.sources import list_sources
 from degrade.images import crops
-from degrade.images.codec import encode_image
+from degrade.images.codec import encode_image, read_image
 from degrade.images.crops import ImagePool, ReadCache
 
 
@@ -34,6 +35,12 @@ def number_of(image: np.ndarray | torch.Tensor) -> int:
     """Which of the numbered pictures an image or a tensor shows."""
     mean = float(image.mean() * (255 if isinstance(image, torch.Tensor) else 1))
     return round(mean / 20) - 1
+
+
+def shown_in(pool: ImagePool, batch: int) -> set[int]:
+    """Which pictures many draws for a batch show."""
+    rng = random.Random(batch)
+    return {number_of(pool.pick(rng, batch)) for _ in range(40)}
 
 
 def test_opening_reads_headers_alone_and_names_what_is_left_out(numbered, monkeypatch):
@@ -81,18 +88,51 @@ def test_a_draw_depends_on_its_generator_and_batch_alone_whatever_was_drawn_befo
 
 def test_a_large_pool_is_drawn_from_a_window_that_passes_over_all_of_it(numbered, monkeypatch):
     monkeypatch.setattr(crops, "CACHE_BYTES", 4 * 48 * 64 * 3)  # four images: a window of two
+    monkeypatch.setattr(crops, "MIN_WINDOW", 2)
     pool = ImagePool(list_sources(numbered), min_side=32)
     decoded = []
     read = pool._read
     monkeypatch.setattr(pool._cache, "read", lambda place: decoded.append(place) or read(place))
-    seen = set()
-    for batch in range(6):
-        rng = random.Random(batch)
-        own = {number_of(pool.pick(rng, batch)) for _ in range(20)}
-        assert own == {2 * batch, 2 * batch + 1}
-        seen |= own
-    assert seen == set(range(12)) and len(decoded) == 12  # each is decoded once
-    assert {number_of(pool.pick(random.Random(i), 6)) for i in range(20)} == {0, 1}
+    windows = [shown_in(pool, batch) for batch in range(7)]
+    assert all(len(window) == 2 for window in windows) and set().union(*windows[:6]) == set(range(12))
+    assert windows[6] == windows[0] and len(decoded) == 14  # each is decoded once a round
+    # neighbours by name, such as those of one folder of several, do not make a window
+    assert windows[:6] != [{number, number + 1} for number in range(0, 12, 2)]
+
+
+def test_photographs_larger_than_the_cache_are_all_drawn(numbered, monkeypatch):
+    monkeypatch.setattr(crops, "CACHE_BYTES", 100)
+    monkeypatch.setattr(crops, "MIN_WINDOW", 3)
+    pool = ImagePool(list_sources(numbered), min_side=32)
+    windows = [shown_in(pool, batch) for batch in range(6)]
+    assert all(len(window) == 3 for window in windows) and set().union(*windows) == set(range(12))
+
+
+def test_a_window_of_broken_photographs_is_replaced_from_the_whole_pool(numbered, monkeypatch):
+    monkeypatch.setattr(crops, "CACHE_BYTES", 4 * 48 * 64 * 3)
+    monkeypatch.setattr(crops, "MIN_WINDOW", 2)
+    broken = shown_in(ImagePool(list_sources(numbered), min_side=32), 0)
+    for number in broken:
+        cut(numbered / f"{number:02d}.png", 3000)
+    with pytest.warns(UserWarning, match="not used"):
+        shown = shown_in(ImagePool(list_sources(numbered), min_side=32), 0)
+    assert len(shown) > 5 and not shown & broken
+
+
+def test_crops_do_not_keep_their_photographs_in_memory(numbered, monkeypatch):
+    monkeypatch.setattr(crops, "CACHE_BYTES", 2 * 48 * 64 * 3)
+    decoded, most = [], 0
+
+    def decode(data):
+        nonlocal most
+        image = read_image(data)
+        decoded.append(weakref.ref(image))
+        most = max(most, sum(each() is not None for each in decoded))
+        return image
+
+    monkeypatch.setattr(crops, "read_image", decode)
+    ImagePool(list_sources(numbered), min_side=32).crops(24, 32, 0)
+    assert len(decoded) == 12 and most <= 3
 
 
 def test_a_small_pool_is_drawn_from_as_a_whole(numbered):
@@ -111,13 +151,15 @@ def test_a_photograph_that_breaks_off_is_named_once_and_replaced(numbered):
     assert [reason for reason in pool.left_out if reason.startswith("04.png")] and len(pool.left_out) == 3
     shown = [number_of(crop) for crop in pool.crops(12, 32, 0)]
     assert shown == [0, 1, 2, 3, 5, 5, 6, 7, 8, 9, 10, 11]
+    assert sum("04.png" in str(each.message) for each in told) == 1
 
 
 def test_a_broken_photograph_at_the_border_of_the_halves_is_replaced_within_its_half(numbered):
     cut(numbered / "05.png", 3000)
     cut(numbered / "11.png", 3000)
     pool = ImagePool(list_sources(numbered), min_side=32)
-    shown = [number_of(crop) for crop in pool.crops(12, 32, 0)]
+    with pytest.warns(UserWarning, match="not used: (05|11).png"):
+        shown = [number_of(crop) for crop in pool.crops(12, 32, 0)]
     assert shown == [0, 1, 2, 3, 4, 0, 6, 7, 8, 9, 10, 6]
 
 
@@ -125,10 +167,11 @@ def test_when_nothing_can_be_decoded_it_is_one_sentence(numbered):
     for number in range(12):
         cut(numbered / f"{number:02d}.png", 3000)
     pool = ImagePool(list_sources(numbered), min_side=32)
-    with pytest.raises(ValueError, match="none of 6 images can be used; the last: "):
-        pool.crops(2, 32, 0)
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="20 images in a row cannot be used"):
-        pool.draw(random.Random(0), 32, 0)
+    with pytest.warns(UserWarning):
+        with pytest.raises(ValueError, match="none of 6 images can be used; the last: "):
+            pool.crops(2, 32, 0)
+        with pytest.raises(ValueError, match="20 images in a row cannot be used"):
+            pool.draw(random.Random(0), 32, 0)
 
 
 def test_photographs_are_reduced_before_they_are_measured_and_cut(numbered):
