@@ -48,7 +48,7 @@ TRAINING = {
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "degrade": {
         "synth": {"workers": 0, "crop_size": 128, "crops_per_image": 1, "device": "cpu"},
-        "preview": {"workers": 0, "crop_size": 128, "crops_per_image": 1, "device": "cpu"},
+        "preview": {"crop_size": 128, "crops_per_image": 1, "device": "cpu"},
         "eval": {"crops": 16, "crop_size": 32, "seeds": 1},
         "train": TRAINING,
     },
