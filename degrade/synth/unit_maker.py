@@ -99,7 +99,7 @@ class UnitMaker:
         self.settings = job.settings
         self._settings_hash = job.settings.hash()
         self._degradation_hash = job.settings.degradation_hash()
-        self._mix = job.mix().to(job.settings.device)
+        self.mix = job.mix().to(job.settings.device)
         # Consecutive units often share an image: decode it, and choose its crops, only once.
         self._decoded = lru_cache(1)(self._decode)
         self._corners = lru_cache(1)(self._choose_corners)
@@ -138,9 +138,9 @@ class UnitMaker:
             )
             for slot, hr in batch
         ]
-        records = self._mix.draw(seeds)
+        records = self.mix.draw(seeds)
         hr_batch = torch.cat([to_tensor(hr.pixels) for _, hr in batch]).to(settings.device)
-        lr_batch = self._mix.degrade_exactly(hr_batch, records)
+        lr_batch = self.mix.degrade_exactly(hr_batch, records)
         pairs = []
         for (slot, hr), seed, record, tensor in zip(batch, seeds, records, lr_batch, strict=True):
             lr = to_image(tensor)
