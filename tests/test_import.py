@@ -125,9 +125,8 @@ def test_a_worker_of_synth_loads_what_it_works_with_and_no_more(degrader: str, s
         "from degrade.recipes.recipe import Recipe\n"
         "from degrade.synth.job import resolve_job\n"
         "from degrade.synth.settings import SynthSettings\n"
-        "from degrade.synth.unit_maker import UnitMaker\n"
         "settings = SynthSettings(recipe=Recipe.preset('real-esrgan').to_dict())\n"
-        "mix = UnitMaker(resolve_job(settings, degrader=sys.argv[1], reference_dir=None)).mix\n"
+        "mix = resolve_job(settings, degrader=sys.argv[1], reference_dir=None).mix()\n"
         "mix.degrade_exactly(torch.rand(8, 3, 64, 64), mix.draw(range(8)))\n"
         "print([name for name in sys.argv[2:] if name in sys.modules])",
         degrader,
