@@ -1,4 +1,4 @@
-"""Define the command `degrade`, with synth, train, preview, eval, verify, replay and presets.
+"""Define the command `degrade`, with synth, export, train, preview, eval, verify, replay and presets.
 
 Each command reads its options, calls one library function and prints the result. Heavy imports stand inside the
 commands, so that `--help` answers at once.
@@ -13,6 +13,9 @@ from typing import Any
 import click
 
 from cli.common import CONTEXT, EXISTING, PATH, friendly
+from cli.degrade_apply_command import apply
+from cli.degrade_export_command import export
+from cli.degrade_fit_command import fit
 from cli.degrade_synth_command import preview, synth
 from cli.degrade_train_command import train
 
@@ -24,8 +27,11 @@ def main() -> None:
 
 
 main.add_command(synth)
+main.add_command(apply)
 main.add_command(preview)
+main.add_command(export)
 main.add_command(train)
+main.add_command(fit)
 
 
 @main.command()
@@ -34,7 +40,7 @@ main.add_command(train)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @friendly
 def verify(shards: str, sample: int | None, as_json: bool) -> None:
-    """Check pair shards, whoever made them: hashes, decoding, sizes, sub-pixel alignment, duplicates.
+    """Check pair shards, ours or anyone's: hashes, decoding, sizes, sub-pixel alignment, duplicates.
 
     SHARDS is a folder, a tar, or a brace pattern of tars. The exit status is 1 if there are problems.
     """
@@ -109,7 +115,7 @@ def presets(show: str | None, schema: bool) -> None:
 @click.option("--codes", type=click.Choice(["bank", "real"]), default="bank", show_default=True,
               help="Draw the codes from the degrader's bank, or compute them from a half of --real-lr "
               "that nothing is compared with.")  # fmt: skip
-@click.option("--scale", type=click.IntRange(2, 4), default=4, show_default=True, help="HR side / LR side.")
+@click.option("--scale", type=click.IntRange(1, 4), default=4, show_default=True, help="HR side / LR side.")
 @click.option("--crops", type=click.IntRange(16), default=200, show_default=True, metavar="N",
               help="Number of crops in every set.")  # fmt: skip
 @click.option("--crop-size", type=click.IntRange(32), default=64, show_default=True, metavar="PX",
@@ -141,6 +147,8 @@ def evaluate(out: Path, pairs: tuple[Path, Path] | None, reference_dir: Path | N
     config = RealismConfig(pairs=pairs or None, reference_dir=str(reference_dir or ""), **options)
     command = shlex.join(["degrade", *sys.argv[1:]])
     report = write_report(config, out, command=command, progress=lambda line: click.echo(line, err=True))
+    for line in report["left_out"]:
+        click.echo(f"left out: {line}", err=True)
     for metric, ratio in report["ours_over_real_esrgan"].items():
         click.echo(f"{metric}: " + ("none" if ratio is None else f"{ratio:.2f} of Real-ESRGAN's distance"))
     click.echo(f"look at {out / 'report.html'}")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cli.common import EXISTING, friendly
-from cli.training_options import WEIGHT, how_to_run, run_options, split, what_to_train
+from cli.training_options import WEIGHT, how_to_run, run_folder, run_options, split, what_to_train
 
 
 @click.command()
@@ -22,7 +22,7 @@ from cli.training_options import WEIGHT, how_to_run, run_options, split, what_to
               help="How often recipes, pairs and unpaired LR are drawn.  [default: the preset's]")  # fmt: skip
 @how_to_run
 @friendly
-def train(out: Path, config_file: Path | None, preset: str | None, dry_run: bool, **options: Any) -> None:
+def train(out: Path | None, config_file: Path | None, preset: str | None, dry_run: bool, **options: Any) -> None:
     """Train a degrader from recipes, from real pairs, from real LR images without partners, or from all of them.
 
     \b
@@ -40,6 +40,7 @@ def train(out: Path, config_file: Path | None, preset: str | None, dry_run: bool
     config, notes = config_from_options(preset, config_file, given)
     for note in notes:
         click.echo(note, err=True)
+    out = run_folder(out, "degrade")
     if dry_run:
         click.echo(config_text(config), nl=False)
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.common import EXISTING, PATH, chosen_device
+from cli.common import DEVICE_HELP, EXISTING, PATH, chosen_device, chosen_precision
 
 if TYPE_CHECKING:
     from degrade.training.loop import RunOptions
@@ -21,8 +21,8 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 COUNT = click.IntRange(1)
 
 _WHAT = [
-    click.option("--out", "-o", "--output", "--output-dir", "out", type=PATH, required=True, metavar="DIR",
-                 help="The folder of the run."),
+    click.option("--out", "-o", "--output", "--output-dir", "out", type=PATH, metavar="DIR",
+                 help="The folder of the run.  [default: runs/ and what is trained, such as runs/colearn]"),
     click.option("--config", "config_file", type=EXISTING, metavar="FILE",
                  help="Settings from a YAML or TOML file, over those of the preset; options win over both. "
                       "--dry-run prints such a file."),
@@ -34,7 +34,7 @@ _WHAT = [
                  help="Folders of real pairs; repeatable."),
     click.option("--max-hr-side", "data__max_hr_side", type=click.IntRange(0), metavar="PX",
                  help="Area-reduce longer HR photographs by 2 until they fit; 0 = never.  [default: 3000]"),
-    click.option("--scale", type=click.IntRange(2, 4), help="HR side / LR side.  [default: 4]"),
+    click.option("--scale", type=click.IntRange(1, 4), help="HR side / LR side.  [default: 4]"),
     click.option("--hr-crop", "--resolution", "schedule__hr_crop", type=click.IntRange(8), metavar="PX",
                  help="Side of the HR crops, a multiple of 8 x scale.  [default: the preset's, made to fit the scale]"),
     click.option("--steps", "--max-train-steps", "schedule__steps", type=COUNT,
@@ -49,9 +49,10 @@ _WHAT = [
     click.option("--seed", "schedule__seed", type=click.IntRange(0), help="Seed of every draw.  [default: 0]"),
 ]  # fmt: skip
 _HOW = [
-    click.option("--device", "run__device", default="auto", show_default=True, help="cpu, cuda, or auto."),
-    click.option("--mixed-precision", "run__mixed_precision", type=click.Choice(["no", "bf16"]), default="no",
-                 show_default=True, help="bf16 is two to three times as fast on CPUs that have it."),
+    click.option("--device", "run__device", default="auto", show_default=True, help=DEVICE_HELP),
+    click.option("--mixed-precision", "run__mixed_precision", type=click.Choice(["no", "bf16", "auto"]),
+                 default="no", show_default=True,
+                 help="bf16 is two to three times as fast on CPUs that have it; auto takes it there."),
     click.option("--dataloader-num-workers", "run__loaders", type=click.IntRange(0), default=1, show_default=True,
                  help="Processes that make batches."),
     click.option("--log-every", "--logging-steps", "run__log_every", type=COUNT, default=20, show_default=True,
@@ -93,13 +94,24 @@ def split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return {name: value for name, value in given.items() if not name.startswith("run.")}, run
 
 
+def run_folder(out: Path | None, what: str) -> Path:
+    """Return the folder of a run, and name it if the user did not."""
+    if out is None:
+        out = Path("runs", what)
+        click.echo(f"the run is in {out} (--out changes it)", err=True)
+    return out
+
+
 def run_options(run: Mapping[str, Any]) -> "RunOptions":
     """Build the run's options; the model card names the command that was typed."""
     from degrade.training.loop import RunOptions
 
     device = chosen_device(run["device"])
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return RunOptions(**{**run, "device": device}, command=command, progress=sys.stderr.isatty())
+    command = " ".join([click.get_current_context().find_root().info_name or "", *sys.argv[1:]])
+    precision = chosen_precision(run["mixed_precision"], device)
+    return RunOptions(
+        **{**run, "device": device, "mixed_precision": precision}, command=command, progress=sys.stderr.isatty()
+    )
 
 
 def _with(command: Callable[..., Any], options: list[Callable[..., Any]]) -> Callable[..., Any]:

@@ -7,20 +7,22 @@ from typing import Any
 import click
 
 from cli.common import EXISTING, friendly
-from cli.training_options import COUNT, POSITIVE, WEIGHT, how_to_run, run_options, split, what_to_train
+from cli.training_options import COUNT, POSITIVE, WEIGHT, how_to_run, run_folder, run_options, split, what_to_train
 
 
 @click.command()
 @what_to_train
 @click.option("--stage", type=click.Choice(["teacher", "student", "colearn"]),
-              help="T-step teacher; student distilled to one step; student and degrader together. Required, here or in "
-                   "--config.")  # fmt: skip
+              help="T-step teacher; student distilled to one step; student and degrader together.  "
+                   "[default: colearn, from the shipped networks]")  # fmt: skip
 @click.option("--preset", type=click.Choice(["ci", "tiny", "paper"]), default="tiny", show_default=True,
               help="Sizes and schedule.")  # fmt: skip
 @click.option("--shards", "data__shards", multiple=True, metavar="DIR|TARS",
               help="Pair shards, ours or anyone's; repeatable.")  # fmt: skip
-@click.option("--online-degrader", "data__online_degrader", metavar="NAME|DIR|HUB",
-              help="Degrader that makes LR during training; in colearn it learns too.")  # fmt: skip
+@click.option("--online-degrader", "data__online_degrader", is_flag=False, flag_value="tiny-x4", default=None,
+              metavar="[NAME|DIR|HUB]",
+              help="Degrader that makes LR during training, the shipped one if no name follows; in colearn it learns "
+                   "too.")  # fmt: skip
 @click.option("--reference-dir", "data__reference_dirs", type=EXISTING, multiple=True, metavar="DIR",
               help="LR photographs whose looks the online degrader gives; repeatable.  [default: its own]")  # fmt: skip
 @click.option("--weights", "data__weights", nargs=4, type=WEIGHT, metavar="S P R O",
@@ -50,6 +52,14 @@ from cli.training_options import COUNT, POSITIVE, WEIGHT, how_to_run, run_option
 @click.option("--gt", "loss__gt", type=WEIGHT, help="Weight of the truth on given pairs.")
 @click.option("--perceptual", "loss__perceptual", type=WEIGHT, help="Weight of the multi-scale gradient loss.")
 @click.option("--adversarial-hr", "loss__adversarial_hr", type=WEIGHT, help="Weight of D_H.")
+@click.option("--projected-critic/--patch-critic", "projected_critic", default=None,
+              help="Whether D_H sees through pretrained features (extra perceptual).  [default: patch]")  # fmt: skip
+@click.option("--detail-branch", "detail__branch", is_flag=True, default=None,
+              help="Train a detail branch beside the student, for upsample run --detail; colearn.")  # fmt: skip
+@click.option("--detail-features", "detail__features", type=WEIGHT,
+              help="Weight of its distance of pretrained features (extra perceptual).")  # fmt: skip
+@click.option("--train-student/--freeze-student", "student_learns", default=None,
+              help="Whether the student learns in colearn, or its branch alone.  [default: it does]")  # fmt: skip
 @click.option("--adversarial-lr", "degrader__loss__adversarial", type=WEIGHT, help="Weight of D_L.")
 @click.option("--pair", "loss__pair", type=WEIGHT, help="Weight of the truth on pairs that the degrader makes.")
 @click.option("--cycle", "cycle__weight", type=WEIGHT, help="Weight of the cycle LR -> SR -> LR.")
@@ -63,7 +73,7 @@ from cli.training_options import COUNT, POSITIVE, WEIGHT, how_to_run, run_option
 @how_to_run
 @friendly
 def train(
-    out: Path,
+    out: Path | None,
     config_file: Path | None,
     preset: str,
     val_pairs: tuple[Path, Path] | None,
@@ -73,6 +83,7 @@ def train(
     """Train an upsampler: a teacher, then a one-step student, then student and degrader together.
 
     \b
+      upsample train --online-degrader --hr-dir photos
       upsample train --stage teacher --out runs/teacher --pairs my_hr my_lr --hr-dir photos --online-degrader tiny-x4
       upsample train --stage student --out runs/student --teacher runs/teacher/teacher --shards shards
       upsample train --stage colearn --out runs/both --teacher runs/teacher/teacher --from runs/student/student \\
@@ -85,6 +96,7 @@ def train(
 
     given, run = split(options)
     config = config_from_options(preset, config_file, given)
+    out = run_folder(out, config.stage)
     if dry_run:
         click.echo(config_text(config), nl=False)
         return

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from degrade.degrader import DegradationEncoder, RealisticDegrader
     from degrade.mix import DegradationMix
+    from degrade.online import online_pairs
     from degrade.recipes.recipe import ClassicalDegrader, Recipe
     from degrade.schedule import ResidualShiftScheduler
+    from degrade.shards.pair_sets import PairFolder, PairShards
     from degrade.shards.reader import read_pairs
 
 _HOME = {
@@ -21,6 +23,9 @@ _HOME = {
     "ClassicalDegrader": "degrade.recipes.recipe",
     "Recipe": "degrade.recipes.recipe",
     "ResidualShiftScheduler": "degrade.schedule",
+    "PairFolder": "degrade.shards.pair_sets",
+    "PairShards": "degrade.shards.pair_sets",
+    "online_pairs": "degrade.online",
     "read_pairs": "degrade.shards.reader",
 }
 
@@ -28,9 +33,12 @@ __all__ = [
     "ClassicalDegrader",
     "DegradationEncoder",
     "DegradationMix",
+    "PairFolder",
+    "PairShards",
     "RealisticDegrader",
     "Recipe",
     "ResidualShiftScheduler",
+    "online_pairs",
     "read_pairs",
 ]
 

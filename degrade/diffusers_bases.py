@@ -8,7 +8,7 @@ Three imports inside diffusers cost seconds of every start, and print lines on s
 - ``ModelMixin.device`` and ``ModelMixin.to`` import all hooks, and with them peft.
 
 They are put off until somebody uses what they define. Nothing is hidden, and no flag or environment variable is set:
-whoever loads a quantized model or a pipeline later in the same process gets everything then. What was imported before
+code that loads a quantized model or a pipeline later in the same process gets everything then. What was imported before
 stays as it is.
 
 Import the names below from here: an import of diffusers that comes first loads the compiler.
@@ -17,7 +17,7 @@ Import the names below from here: an import of diffusers that comes first loads 
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -53,7 +53,7 @@ class _LateModule(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__all__":  # asked by whoever looks through all modules
+        if name.startswith("__") and name != "__all__":  # asked by code that looks through all modules
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if _stand_ins_given and name in _LATE[self.__name__]:
             return _LateClass(name, (), {"__module__": self.__name__})
@@ -122,10 +122,27 @@ with _compiler_put_off():
     from diffusers.configuration_utils import ConfigMixin, register_to_config
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
     from diffusers.utils import BaseOutput
-    from diffusers.utils.torch_utils import randn_tensor
+    from diffusers.utils.torch_utils import randn_tensor as _randn_tensor
 
 with _quantizers_and_hooks_put_off():
     from diffusers.models.modeling_utils import ModelMixin, no_init_weights
+
+
+def randn_tensor(shape: Sequence[int], *, generator: Any, **options: Any) -> Any:
+    """Draw normal noise as diffusers does, which would take a list with too few or too many generators.
+
+    Args:
+        shape: size of the noise; the first is that of the batch.
+        generator: a ``torch.Generator`` for the batch, or a list with one for each sample.
+        **options: device and dtype.
+
+    Raises:
+        ValueError: the list has another length than the batch.
+    """
+    if isinstance(generator, list) and len(generator) != shape[0]:
+        raise ValueError(f"{len(generator)} generators for a batch of {shape[0]}; pass one, or a list of {shape[0]}")
+    return _randn_tensor(tuple(shape), generator=generator, **options)
+
 
 __all__ = [
     "BaseOutput",

@@ -53,6 +53,10 @@ class ImageError(ValueError):
     """Report that a file cannot be used as an image; the message is one sentence, fit for a list of failures."""
 
 
+class PassedOverError(ImageError):
+    """Report that a file is left out on purpose, such as a thumbnail of the system: it is named, and is no failure."""
+
+
 def failure_reason(error: Exception) -> str:
     """Describe an error in one sentence without a path, because a record must not depend on where the source lies."""
     return f"cannot be read ({error.strerror})" if isinstance(error, OSError) and error.strerror else str(error)

@@ -10,6 +10,7 @@ parentheses are equations of docs/method.md.
     kappa          kappa, the noise strength
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,6 +74,7 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         if sampling not in ("posterior", "deterministic"):
             raise ValueError(f"sampling {sampling!r} is unknown; use 'posterior' or 'deterministic'")
         self.etas = residual_shift_etas(num_train_timesteps, kappa, min_noise_level, sqrt_etas_end, power)
+        self._eta_of: list[float] = self.etas.tolist()  # a number read from a tensor would stop a compiled graph
         self.set_timesteps(num_train_timesteps)
 
     def set_timesteps(self, num_inference_steps: int) -> None:
@@ -84,13 +86,20 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: the number is outside 1..T.
         """
-        total = self.config.num_train_timesteps
-        if not 1 <= num_inference_steps <= total:
-            raise ValueError(f"steps {num_inference_steps} is outside 1..{total}, the length of the trained chain")
-        # From the top down, so that every choice contains T, the only step whose x_t can be drawn without x0.
-        picked = [total - 1 - int(total / num_inference_steps * i) for i in range(num_inference_steps)]
+        self.timesteps = torch.tensor(self.chain(num_inference_steps), dtype=torch.int64, device="cpu")
         self.num_inference_steps = num_inference_steps
-        self.timesteps = torch.tensor(picked, dtype=torch.int64)
+
+    def chain(self, steps: int) -> list[int]:
+        """List the timesteps of a reverse chain with ``steps`` network calls, as `set_timesteps` chooses them.
+
+        Raises:
+            ValueError: the number is outside 1..T.
+        """
+        total = self.config.num_train_timesteps
+        if not 1 <= steps <= total:
+            raise ValueError(f"steps {steps} is outside 1..{total}, the length of the trained chain")
+        # From the top down, so that every choice contains T, the only step whose x_t can be drawn without x0.
+        return [total - 1 - int(total / steps * i) for i in range(steps)]
 
     def add_noise(self, x0: Tensor, anchor: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Compute x_t of the forward chain from noise (1.1).
@@ -114,7 +123,7 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
 
     def prior_sample(self, anchor: Tensor, noise: Tensor) -> Tensor:
         """Compute x_T from noise (1.3): the mean of x_T is the anchor itself, without any x0."""
-        return anchor + self.config.kappa * float(self.etas[-1]) ** 0.5 * noise
+        return anchor + self.config.kappa * self._eta_of[-1] ** 0.5 * noise
 
     def scale_model_input(self, xt: Tensor, t: Tensor) -> Tensor:
         """Divide x_t by its spread (1.5): sqrt(kappa^2 eta + 1) for latents, 3 kappa sqrt(eta) + 1 for pixels."""
@@ -141,32 +150,50 @@ class ResidualShiftScheduler(SchedulerMixin, ConfigMixin):
         Returns:
             The state at the next step, which is x0 after the last step, and the x0 that was used.
         """
+        t = int(timestep)
         x0 = model_output.clamp(-1, 1) if self.config.clip_sample else model_output
-        eta, eta_prev = self.etas[int(timestep)], self._eta_before(int(timestep))
-        if eta_prev == 0:
-            return ResidualShiftSchedulerOutput(prev_sample=x0, pred_original_sample=x0)
-        if self.config.sampling == "deterministic":
-            # (2.1): shift the residual, and shrink the noise that x_t already holds.
-            noise_part = sample - x0 - float(eta) * (anchor - x0)
-            prev = x0 + float(eta_prev) * (anchor - x0) + float((eta_prev / eta).sqrt()) * noise_part
-        else:
-            noise = randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=sample.dtype)
-            keep = float(eta_prev / eta)
-            prev = keep * sample + (1 - keep) * x0 + float(self.posterior_variance(int(timestep)).sqrt()) * noise
+        prev = self.reverse(x0, sample, anchor, t, self._next(t), sampling=self.config.sampling, generator=generator)
         return ResidualShiftSchedulerOutput(prev_sample=prev, pred_original_sample=x0)
 
-    def posterior_variance(self, t: int) -> Tensor:
-        """Compute the variance of q(x_{t-1} | x_t, x0), where t-1 is the next of ``timesteps`` (1.4); a 0-d tensor."""
-        eta, eta_prev = self.etas[t], self._eta_before(t)
-        return self.config.kappa**2 * (eta_prev / eta) * (eta - eta_prev)
+    def reverse(
+        self,
+        x0: Tensor,
+        xt: Tensor,
+        anchor: Tensor,
+        t: int,
+        next_t: int | None,
+        *,
+        sampling: Sampling,
+        generator: Generators = None,
+    ) -> Tensor:
+        """Compute the state at ``next_t`` from x_t and the predicted x0, (1.4) or (2.1); None means x0 itself."""
+        if self.config.clip_sample:
+            x0 = x0.clamp(-1, 1)
+        if next_t is None:
+            return x0
+        eta, eta_next = self._eta_of[t], self._eta_of[next_t]
+        if sampling == "deterministic":
+            # (2.1): shift the residual, and shrink the noise that x_t already holds.
+            noise_part = xt - x0 - eta * (anchor - x0)
+            return x0 + eta_next * (anchor - x0) + math.sqrt(eta_next / eta) * noise_part
+        noise = randn_tensor(xt.shape, generator=generator, device=xt.device, dtype=xt.dtype)
+        keep = eta_next / eta
+        return keep * xt + (1 - keep) * x0 + math.sqrt(self._posterior_variance(t, next_t)) * noise
+
+    def posterior_variance(self, t: int) -> float:
+        """Compute the variance of q(x_{t-1} | x_t, x0), where t-1 is the next of ``timesteps`` (1.4)."""
+        return self._posterior_variance(t, self._next(t))
+
+    def _posterior_variance(self, t: int, next_t: int | None) -> float:
+        eta, eta_next = self._eta_of[t], 0.0 if next_t is None else self._eta_of[next_t]
+        return self.config.kappa**2 * (eta_next / eta) * (eta - eta_next)
+
+    def _next(self, t: int) -> int | None:
+        """Return the step after ``t`` in ``timesteps``; after the last step None, because x0 is reached."""
+        return max((step for step in self.timesteps.tolist() if step < t), default=None)
 
     def _eta(self, t: Tensor, like: Tensor) -> Tensor:
         return self.etas.to(like.device, like.dtype)[t.to(like.device)].view(-1, 1, 1, 1)
-
-    def _eta_before(self, t: int) -> Tensor:
-        """Return the eta of the step after ``t`` in ``timesteps``; after the last step, 0, because x0 is reached."""
-        below = self.timesteps[self.timesteps < t]
-        return self.etas[int(below.max())] if below.numel() else self.etas.new_zeros(())
 
 
 def residual_shift_etas(
@@ -174,7 +201,7 @@ def residual_shift_etas(
 ) -> Tensor:
     """Compute ResShift's eta_1..eta_T (1.2), (T,) float64: sqrt(eta) grows geometrically, bent by ``power``."""
     if num_train_timesteps == 1:
-        return torch.tensor([sqrt_etas_end**2], dtype=torch.float64)
+        return torch.tensor([sqrt_etas_end**2], dtype=torch.float64, device="cpu")
     first = min(min_noise_level / kappa, min_noise_level, 0.001**0.5)
     position = torch.arange(num_train_timesteps, dtype=torch.float64, device="cpu") / (num_train_timesteps - 1)
     return (first * (sqrt_etas_end / first) ** (position**power)) ** 2

@@ -1,14 +1,20 @@
 """How fast is it? HR megapixels per second of every way to degrade, on this machine, in one run.
 
-    pip install -e '.[examples,kornia]'
-    python examples/benchmark_degrade.py                  # the table
-    python examples/benchmark_degrade.py --json out.json
+    pip install -e '.[examples,export,openvino]' torchvision psutil
+    pip download --no-deps --no-build-isolation basicsr==1.4.2 && tar xf basicsr-1.4.2.tar.gz
+    python examples/benchmark_degrade.py --basicsr basicsr-1.4.2                  # the tables
+    taskset -c 1 python examples/benchmark_degrade.py --basicsr basicsr-1.4.2 --parts 1 --threads 1
+    python examples/benchmark_degrade.py --parts 4 --json out.json
 
-1. In one process, by torch threads and image size, batch 8: the learned degrader (one step), the `real-esrgan` and
-   `bicubic` presets, and `batched`: the straightforward batched torch implementation of Real-ESRGAN's order that people
-   write: draws shared by the batch, dense 21 x 21 kernels, differentiable JPEG.
+1. In one process, by size of the batch: BasicSR's own operators in Real-ESRGAN's order, the learned degrader (one step)
+   by every backend and precision that works here, and the `real-esrgan` and `bicubic` presets. All ways take turns in
+   every round, so that a busy machine slows all of them alike. "Per processor second" counts the time in which the
+   processors worked for this process, which other programs change little. The kernels of BasicSR are drawn beforehand,
+   as by the workers of its loader; their time stands in a row of its own.
 2. `synth` end to end against its stages alone, each with one process per core.
 3. Peak memory of `synth`, of all its processes together, with ten times the images.
+4. What it costs that threads wait asleep (OMP_WAIT_POLICY=PASSIVE, as the commands choose it) or awake: a call on two
+   threads, on the machine as it is, and beside a process that works all the time on the first core.
 """
 
 import argparse
@@ -26,67 +32,26 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-import torch.nn.functional as F
-from kornia.enhance import jpeg_codec_differentiable
 
 from degrade import ClassicalDegrader, RealisticDegrader
 from degrade.images.codec import encode_image, read_image
 from degrade.images.geometry import crop_positions
 from degrade.images.tensors import to_tensor
 from degrade.mix import DegradationMix
-from degrade.ops.blur import gaussian_kernel, sinc_kernel
+from degrade.networks.backend import Backend
+from degrade.networks.precision import has_fast_bf16
 from degrade.recipes.recipe import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent))
+from basicsr_operators import HOW_TO_GET_IT, BasicsrRealEsrgan, seed_everything  # noqa: E402
 from export_photos import export  # noqa: E402
 
 CORES = os.cpu_count() or 1
-BATCH = 8
+CASES = ((8, 256), (8, 512), (1, 512))  # images in a batch, and their side
+BACKENDS: tuple[tuple[Backend, bool], ...] = (
+    ("torch", False), ("torch", True), ("onnxruntime", False), ("openvino", False), ("openvino", True),
+)  # fmt: skip
 CROP = 256
-
-
-def batched_real_esrgan(hr: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Real-ESRGAN's second-order chain with choices shared by the batch, on dense kernels and differentiable JPEG."""
-
-    def uniform(low: float, high: float, n: int = 1) -> torch.Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator)
-
-    def dense_blur(image: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-        batch, channels, height, width = image.shape
-        padded = F.pad(image, (10, 10, 10, 10), mode="reflect").reshape(1, batch * channels, height + 20, width + 20)
-        weight = kernels.repeat_interleave(channels, dim=0)[:, None]
-        return F.conv2d(padded, weight, groups=batch * channels).reshape(image.shape)
-
-    def noisy(image: torch.Tensor, sigma: float, poisson: float) -> torch.Tensor:
-        if uniform(0, 1) < 0.5:
-            strength = uniform(1, sigma, len(image))[:, None, None, None] / 255
-            return (image + strength * torch.randn(image.shape, generator=generator)).clamp(0, 1)
-        strength = uniform(0.05, poisson, len(image))[:, None, None, None]
-        photons = torch.poisson(image.clamp(0, 1) * 256, generator=generator)
-        return (image + strength * (photons / 256 - image)).clamp(0, 1)
-
-    def resize_factor(up_down: tuple[float, float], low: float, high: float) -> float:
-        draw = float(uniform(0, 1))
-        if draw < up_down[0]:
-            return float(uniform(1, high))
-        return float(uniform(low, 1)) if draw < sum(up_down) else 1.0
-
-    def jpeg(image: torch.Tensor) -> torch.Tensor:
-        return jpeg_codec_differentiable(image.clamp(0, 1), uniform(30, 95, len(image)))
-
-    def mode() -> str:
-        return ("area", "bilinear", "bicubic")[int(torch.randint(3, (), generator=generator))]
-
-    height, width = hr.shape[-2] // 4, hr.shape[-1] // 4
-    image = dense_blur(hr, gaussian_kernel(21, torch.stack([uniform(0.2, 3, len(hr))] * 2, 1)))
-    factor = resize_factor((0.2, 0.7), 0.15, 1.5)
-    image = F.interpolate(image, size=(int(hr.shape[-2] * factor), int(hr.shape[-1] * factor)), mode=mode())
-    image = jpeg(noisy(image, 30, 3))
-    image = dense_blur(image, gaussian_kernel(21, torch.stack([uniform(0.2, 1.5, len(hr))] * 2, 1)))
-    factor = resize_factor((0.3, 0.4), 0.3, 1.2)
-    image = noisy(F.interpolate(image, size=(int(height * factor), int(width * factor)), mode=mode()), 25, 2.5)
-    image = F.interpolate(image, size=(height, width), mode=mode())
-    return jpeg(dense_blur(image, sinc_kernel(21, uniform(1.05, 3.14, len(hr))))).clamp(0, 1)
 
 
 def photo_crops(folder: Path, side: int, count: int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
@@ -99,43 +64,127 @@ def photo_crops(folder: Path, side: int, count: int) -> list[np.ndarray[Any, np.
     return [crops[i % len(crops)] for i in range(count)]
 
 
-def rate(call: Callable[[int], object], megapixels: float, rounds: int = 16) -> float:
-    """Megapixels per second over a fixed number of rounds, after one that warms up.
+def rates(
+    ways: dict[str, Callable[[int], object]], megapixels: float, rounds: int = 16
+) -> dict[str, tuple[float, float]]:
+    """Megapixels per second, and per second of the processors, of ways that take turns; a first round warms up.
 
     The same draws every time, and their whole time: one draw of a random chain can cost ten times another.
     """
-    call(0)
-    began = time.perf_counter()
-    for index in range(1, rounds + 1):
-        call(index)
-    return rounds * megapixels / (time.perf_counter() - began)
+    seconds = {name: np.zeros(2) for name in ways}
+    for index in range(rounds + 1):
+        for name, way in ways.items():
+            began = np.array([time.perf_counter(), time.process_time()])
+            way(index)
+            if index:
+                seconds[name] += [time.perf_counter(), time.process_time()] - began
+    return {name: tuple((rounds * megapixels / each).tolist()) for name, each in seconds.items()}
 
 
-def in_one_process(folder: Path, degrader: RealisticDegrader) -> list[dict[str, Any]]:
-    def seeded(index: int) -> torch.Generator:
-        return torch.Generator().manual_seed(index)
+def learned(name: str) -> dict[str, RealisticDegrader]:
+    """Load the degrader with every backend and precision that this machine has."""
+    degraders: dict[str, RealisticDegrader] = {}
+    for backend, bf16 in BACKENDS:
+        called = f"learned, {backend} {'bf16' if bf16 else 'fp32'}"
+        degrader = RealisticDegrader.from_pretrained(name).eval()
+        try:
+            if bf16 and not has_fast_bf16("cpu"):
+                raise ValueError("this processor has no fast bfloat16")
+            degrader.use_backend(backend, bf16=bf16, on_note=print)
+            degraders[called] = degrader
+        except ValueError as err:
+            print(f"left out: {called}: {err}")
+    return degraders
 
-    def preset(name: str) -> Callable[[torch.Tensor, int], object]:
-        layer = ClassicalDegrader(name)
-        return lambda hr, index: layer(hr, seeds=range(index * BATCH, (index + 1) * BATCH))
 
-    ways: dict[str, Callable[[torch.Tensor, int], object]] = {
-        "learned, one step": lambda hr, index: degrader(hr, generator=seeded(index)),
-        "real-esrgan preset": preset("real-esrgan"),
-        "bicubic preset": preset("bicubic"),
-        "batched real-esrgan": lambda hr, index: batched_real_esrgan(hr, seeded(index)),
-    }
-    rows = []
-    for side in (256, 512):
-        hr = torch.cat([to_tensor(crop) for crop in photo_crops(folder, side, BATCH)])
-        for threads in sorted({1, CORES}):
-            torch.set_num_threads(threads)
-            with torch.no_grad():
-                for name, way in ways.items():
-                    speed = rate(lambda index, way=way, hr=hr: way(hr, index), BATCH * side * side / 1e6)
-                    rows.append({"what": name, "hr_side": side, "threads": threads, "hr_mp_per_s": round(speed, 2)})
-                    print(f"{name:<22} {side} px  {threads} thread(s)  {speed:8.2f} HR MP/s", flush=True)
+def in_one_process(
+    folder: Path, name: str, basicsr: BasicsrRealEsrgan | None, threads: int, rounds: int
+) -> list[dict[str, Any]]:
+    torch.set_num_threads(threads)
+    degraders, rows = learned(name), []
+    for batch, side in CASES:
+        hr = torch.cat([to_tensor(crop) for crop in photo_crops(folder, side, batch)])
+        ways: dict[str, Callable[[int], object]] = {}
+        if basicsr is not None:
+            kernels = [(seed_everything(index), basicsr.kernels(batch))[1] for index in range(rounds + 1)]
+
+            def chain(index: int, hr: torch.Tensor = hr, kernels: list[Any] = kernels) -> None:
+                seed_everything(index)
+                basicsr(hr, kernels[index])
+
+            ways["BasicSR, Real-ESRGAN"] = chain
+            ways["BasicSR, its kernels alone"] = lambda index, batch=batch: basicsr.kernels(batch)
+        for called, degrader in degraders.items():
+            ways[called] = lambda index, by=degrader, hr=hr: by(hr, generator=torch.Generator().manual_seed(index))
+        for preset in ("real-esrgan", "bicubic"):
+            layer = ClassicalDegrader(preset)
+            ways[f"{preset} preset"] = lambda index, layer=layer, hr=hr: layer(
+                hr, seeds=range(index * len(hr), (index + 1) * len(hr))
+            )
+        with torch.no_grad():
+            for called, (wall, processor) in rates(ways, batch * side * side / 1e6, rounds).items():
+                row = {"what": called, "batch": batch, "hr_side": side, "threads": threads}
+                rows.append({**row, "hr_mp_per_s": round(wall, 2), "per_processor_s": round(processor, 2)})
+                print(
+                    f"{called:<27} {batch} x {side} px  {threads} thread(s)  {wall:8.2f} HR MP/s, "
+                    f"{processor:8.2f} per processor second",
+                    flush=True,
+                )
     return rows
+
+
+def _calls(name: str, policy: str, orders: Any) -> None:
+    """Call the degrader on two threads whenever it is asked to, and answer with the seconds of the call."""
+    torch.set_num_threads(2)
+    degrader = RealisticDegrader.from_pretrained(name).eval()
+    hr = torch.rand(1, 3, 512, 512)
+    orders.send(policy)
+    with torch.inference_mode():
+        while orders.recv():
+            began = time.perf_counter()
+            degrader(hr, generator=torch.Generator().manual_seed(0))
+            orders.send(time.perf_counter() - began)
+
+
+def _occupy(core: int) -> None:
+    os.sched_setaffinity(0, {core})
+    while True:
+        pass
+
+
+def waiting(name: str, rounds: int = 20) -> dict[str, float]:
+    """Median milliseconds of a call on two threads, by how threads wait and by what else runs; policies take turns."""
+    context = multiprocessing.get_context("spawn")
+    before, children = dict(os.environ), {}
+    for policy in ("ACTIVE", "PASSIVE", "default"):  # a new process reads it when it loads torch
+        os.environ.pop("OMP_WAIT_POLICY", None)
+        os.environ |= {} if policy == "default" else {"OMP_WAIT_POLICY": policy}
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_calls, args=(name, policy, theirs), daemon=True)
+        process.start()
+        children[policy] = ours
+    os.environ.clear()
+    os.environ.update(before)
+    for policy, orders in children.items():
+        assert orders.recv() == policy
+    result = {}
+    for load in ("as it is", "one core busy"):
+        busy = context.Process(target=_occupy, args=(0,), daemon=True)
+        if load == "one core busy":
+            busy.start()
+        seconds: dict[str, list[float]] = {policy: [] for policy in children}
+        for _ in range(rounds + 1):
+            for policy, orders in children.items():
+                orders.send(True)
+                seconds[policy].append(orders.recv())
+        if busy.is_alive():
+            busy.kill()
+        for policy, each in seconds.items():
+            result[f"{load}, {policy}"] = round(1e3 * float(np.median(each[1:])), 1)
+            print(f"two threads, machine {load:<13}  {policy:<8} {result[f'{load}, {policy}']:8.1f} ms", flush=True)
+    for orders in children.values():
+        orders.send(False)
+    return result
 
 
 def _stage(which: str, degrader: str, folder: Path, crops: int, started: Any) -> float:
@@ -221,19 +270,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--degrader", default="tiny-x4")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--parts", default="123", help="which of the three parts to run")
+    parser.add_argument("--parts", default="1234", help="which of the four parts to run")
+    parser.add_argument("--basicsr", type=Path, metavar="DIR", help="BasicSR's unpacked source distribution")
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, CORES}), help="of part 1")
+    parser.add_argument("--rounds", type=int, default=16, help="of part 1")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         export(folder)
-        degrader = RealisticDegrader.from_pretrained(options.degrader).eval()
+        if "1" in options.parts and options.basicsr is None:
+            print(f"left out: BasicSR; {HOW_TO_GET_IT}")
         result: dict[str, Any] = {"cores": CORES}
         if "1" in options.parts:
-            result["one_process"] = in_one_process(folder, degrader)
+            basicsr = None if options.basicsr is None else BasicsrRealEsrgan(options.basicsr)
+            result["one_process"] = []
+            for threads in options.threads:
+                result["one_process"] += in_one_process(folder, options.degrader, basicsr, threads, options.rounds)
         if "2" in options.parts:
             result["synth"] = end_to_end(folder, options.degrader)
         if "3" in options.parts:
             result["memory"] = memory(folder, options.degrader)
+        if "4" in options.parts:
+            result["waiting"] = waiting(options.degrader)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

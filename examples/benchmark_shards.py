@@ -228,11 +228,12 @@ def plan_alone(count: int, headers: list[str]) -> dict[str, Any]:
             lines.update(line)
             plan_bytes += len(line)
         planned = time.perf_counter()
-        shards = len(pairs_of_shards(catalog.pairs_of_parts(settings.variants), settings))
-        first = next(plan_units(catalog.images(), settings))
+        parts = catalog.pairs_of_parts(settings.variants)
+        shards = len(pairs_of_shards(parts, settings))
+        first = next(plan_units(catalog.images(), parts, settings))
         assert first.shard == 0
         started = time.perf_counter()
-        pairs = sum(len(unit.slots) for unit in plan_units(catalog.images(), settings))
+        pairs = sum(len(unit.slots) for unit in plan_units(catalog.images(), parts, settings))
         dealt = time.perf_counter()
     return {
         "images": count,

@@ -5,8 +5,9 @@
 
 1. Seconds for a 128 x 128 LR image, and HR megapixels per second, in float32.
 2. Peak memory of a process that upscales to 2048 x 2048, in tiles and as a whole, and to 4096 x 4096, in tiles.
-3. PSNR-Y, SSIM-Y and seconds on whole pairs, for the student's one step and the teacher's 4 and T steps. The models
-   take turns on the same images, so that a busy machine slows all of them alike.
+3. PSNR-Y, SSIM-Y, feature distance (extra `perceptual`), NIQE (`--niqe FILE`, extra `metrics`) and seconds on whole
+   pairs, for the student's one step along its dial and the teacher's 4 and T steps, beside bicubic and HR. They take
+   turns on the same images, so that a busy machine slows all of them alike.
 """
 
 import argparse
@@ -15,26 +16,40 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from compare_upscalers import Metrics
+from degrade.images.geometry import Rgb
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_image, to_tensor
 from upsample import ResidualShiftUpsampler
-from upsample.metrics import psnr_y, ssim_y
+from upsample.bicubic import enlarge
+
+DETAILS = (0.0, 0.25, 0.5, 0.65, 0.75, 1.0)
+SHOWN = {
+    "steps": "{:>2} steps", "psnr_y": "{:.2f} dB", "ssim_y": "SSIM {:.4f}", "niqe": "NIQE {:.2f}",
+    "feature_distance": "feature distance {:.3f}", "seconds_per_image": "{:.3f} s",
+    "time_over_student": "{:.1f} x the student's",
+}  # fmt: skip
 
 PEAK = """
-import resource, sys, torch
+import re, sys, torch
 from upsample import ResidualShiftUpsampler
 from upsample.upscaling.tiling import upscale_in_tiles
+def peak():  # in kB; ru_maxrss would begin at what the program had that started this one
+    return re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
 name, side, tile = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 upsampler = ResidualShiftUpsampler.from_pretrained(name).eval()
 upscale_in_tiles(upsampler, torch.rand(1, 3, 32, 32))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 upscale_in_tiles(upsampler, torch.rand(1, 3, side, side), tile=tile)
-print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(before, peak())
 """
 
 
@@ -59,28 +74,45 @@ def peak_memory(name: str, lr_side: int, tile: int) -> dict[str, float]:
 
 
 def steps_against_steps(
-    student: ResidualShiftUpsampler, teacher: ResidualShiftUpsampler, pairs: list[tuple[Any, Any]]
+    student: ResidualShiftUpsampler,
+    teacher: ResidualShiftUpsampler,
+    pairs: list[tuple[Any, Any]],
+    metrics: Metrics,
 ) -> list[dict[str, float | str]]:
-    """Score and time the student's one step and the teacher's 4 and T steps, in turns on the same images."""
+    """Score and time the student's one step along its dial, and the teacher's 4 and T steps, in turns on each image."""
     longest = int(teacher.config.num_train_timesteps)
-    ways = [("student", student, 1), ("teacher", teacher, min(4, longest)), ("teacher", teacher, longest)]
-    seconds, psnr, ssim = ([0.0] * len(ways) for _ in range(3))
+    scale = int(student.config.scale)
+    details = DETAILS if student.detail_branch is not None else (0.0,)
+    ways: list[tuple[str, int, Callable[[Tensor], Tensor]]] = [
+        *((f"student, detail {detail:g}", 1, partial(student, steps=1, detail=detail)) for detail in details),
+        *(("teacher", steps, partial(teacher, steps=steps)) for steps in (min(4, longest), longest)),
+        ("bicubic", 0, lambda lr: enlarge(lr, scale).clamp(0, 1)),
+    ]
+    seconds = [0.0] * len(ways)
+    scores: list[dict[str, float]] = [{} for _ in (*ways, "hr")]
+
+    def add(way: int, image: Rgb, hr: Rgb) -> None:
+        for name, value in metrics.of(image, hr, scale).items():
+            scores[way][name] = scores[way].get(name, 0.0) + value / len(pairs)
+
     with torch.inference_mode():
         for index, (hr, lr) in enumerate([pairs[0], *pairs]):  # the first one warms up
-            for way, (_, model, steps) in enumerate(ways):
+            for way, (_, _, upscale) in enumerate(ways):
                 began = time.perf_counter()
-                sr = model(to_tensor(lr), steps=steps)
+                sr = upscale(to_tensor(lr))
                 if index:
                     seconds[way] += time.perf_counter() - began
-                    psnr[way] += psnr_y(to_image(sr[0]), hr) / len(pairs)
-                    ssim[way] += ssim_y(to_image(sr[0]), hr) / len(pairs)
-    return [
+                    add(way, to_image(sr[0]), hr)
+            if index:
+                add(-1, hr, hr)
+    rows: list[dict[str, float | str]] = [
         {
-            "model": name, "steps": steps, "psnr_y": psnr[way], "ssim_y": ssim[way],
-            "seconds_per_image": seconds[way] / len(pairs), "time_over_student": seconds[way] / seconds[0],
+            "model": name, "steps": steps, **scores[way], "seconds_per_image": seconds[way] / len(pairs),
+            "time_over_student": seconds[way] / seconds[0],
         }
-        for way, (name, _, steps) in enumerate(ways)
+        for way, (name, steps, _) in enumerate(ways)
     ]  # fmt: skip
+    return [*rows, {"model": "HR", **scores[-1]}] if scores[-1] else rows
 
 
 def main() -> None:
@@ -90,6 +122,7 @@ def main() -> None:
     parser.add_argument(
         "--pairs", nargs=2, metavar=("HR_DIR", "LR_DIR"), help="folders of paired images, for the comparison"
     )
+    parser.add_argument("--niqe", type=Path, help="file of NIQE's parameters, for pyiqa, in the comparison")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     student = ResidualShiftUpsampler.from_pretrained(options.model).eval()
@@ -103,10 +136,11 @@ def main() -> None:
     if options.teacher and options.pairs:
         teacher = ResidualShiftUpsampler.from_pretrained(options.teacher).eval()
         pairs, _ = aligned_pairs([tuple(options.pairs)], scale=student.config.scale, min_side=16)
-        figures["steps"] = steps_against_steps(student, teacher, pairs)
+        figures["steps"] = steps_against_steps(student, teacher, pairs, Metrics(options.niqe))
         for row in figures["steps"]:
-            print(f"{row['model']}, {row['steps']:>2} steps: {row['psnr_y']:.2f} dB, SSIM {row['ssim_y']:.4f}, "
-                  f"{row['seconds_per_image']:.3f} s, {row['time_over_student']:.1f} x the student's")  # fmt: skip
+            print(
+                ", ".join([str(row["model"]), *(told.format(row[name]) for name, told in SHOWN.items() if name in row)])
+            )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
 

@@ -109,11 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.out / "report",
         progress=print,
     )
-    columns = ("real", "ours", "before", "real_esrgan", "bicubic")
-    print(f"{'':24}" + "".join(f"{name:>14}" for name in columns))
+    columns = ("real", "ours", "before", "real_esrgan", "real_esrgan_light", "bicubic")
+    print(f"{'':24}" + "".join(f"{name:>18}" for name in columns))
     for metric in SHOWN:
         values = (report["realism"][metric][name]["mean"] for name in columns)
-        print(f"{metric:24}" + "".join(f"{value:14.3f}" for value in values))
+        print(f"{metric:24}" + "".join(f"{value:18.3f}" for value in values))
     print(json.dumps({"fit_seconds": summary["seconds"], "report": str(given.out / "report" / "report.html")}))
 
 

@@ -2,26 +2,31 @@
 
 from typing import Any
 
+import diffusers
 import torch
 from diffusers.image_processor import PipelineImageInput
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from torch import Tensor
 
 from degrade.degrader import RealisticDegrader
 from degrade.schedule import Generators
 from pipelines.images import OutputType, from_tensor, to_tensor
+from pipelines.one_model import OneModelPipeline
 
 
-class DegradePipeline(DiffusionPipeline):
+class DegradePipeline(OneModelPipeline):
     """Degrade HR images to LR images.
 
     Args:
         degrader: the model that the pipeline calls.
 
     Example:
-        >>> pipeline = DegradePipeline(RealisticDegrader.from_pretrained("tiny-x4"))
+        >>> pipeline = DegradePipeline.from_pretrained("tiny-x4")
         >>> lr = pipeline(Image.open("photo.png"), generator=torch.Generator().manual_seed(0)).images[0]
     """
+
+    model_class = RealisticDegrader
+    model_cpu_offload_seq = "degrader"
 
     def __init__(self, degrader: RealisticDegrader) -> None:
         super().__init__()
@@ -42,7 +47,8 @@ class DegradePipeline(DiffusionPipeline):
 
         Args:
             image: PIL images, arrays (H, W, 3) or tensors (3, H, W) in [0, 1]. If the scale does not divide a side, the
-                image is padded by repeating its border.
+                image is padded by repeating its border. PIL images are turned upright, converted to sRGB, and laid on
+                white where they are transparent (see `pipelines.images.to_tensor`).
             reference: LR images whose look the output takes, one for all images or one for each, in any of these forms.
             code: codes of looks, (B, code_dim), instead of ``reference``.
             num_inference_steps: network calls, 1..T.
@@ -66,3 +72,6 @@ class DegradePipeline(DiffusionPipeline):
         )
         images = from_tensor(lr, output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+
+diffusers.DegradePipeline = DegradePipeline  # `DiffusionPipeline.from_pretrained` looks for classes there only

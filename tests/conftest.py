@@ -1,5 +1,9 @@
 """Provide tiny networks and real photographs to more than one test file."""
 
+from degrade.thread_waiting import wait_asleep
+
+wait_asleep()  # before torch is imported, as the commands do
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +51,30 @@ def tiny_upsampler() -> ResidualShiftUpsampler:
         upsampler = ResidualShiftUpsampler(widths=(8, 8, 8), blocks=1, embedding_dim=8)
         torch.nn.init.normal_(upsampler.unet.head.weight, std=0.05)
     return upsampler.eval()
+
+
+@pytest.fixture
+def make_detail_upsampler() -> Callable[..., ResidualShiftUpsampler]:
+    """Return a function that builds the same student, at any scale, with a detail branch that draws something."""
+
+    def make(scale: int = 4, default: float = 0.5) -> ResidualShiftUpsampler:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            upsampler = ResidualShiftUpsampler(scale=scale, widths=(8, 8, 8), blocks=1, embedding_dim=8, detail=default)
+            torch.nn.init.normal_(upsampler.unet.head.weight, std=0.05)
+            assert upsampler.detail_branch is not None
+            torch.nn.init.normal_(upsampler.detail_branch.to_rgb.weight, std=0.05)
+            for strength in upsampler.detail_branch.noise_strengths:
+                torch.nn.init.constant_(strength, 0.3)
+        return upsampler.eval()
+
+    return make
+
+
+@pytest.fixture
+def detail_upsampler(make_detail_upsampler: Callable[..., ResidualShiftUpsampler]) -> ResidualShiftUpsampler:
+    """Build that student for x4, with a default strength of 0.5."""
+    return make_detail_upsampler()
 
 
 @pytest.fixture

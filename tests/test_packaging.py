@@ -1,6 +1,8 @@
+import os
 import subprocess
 import sys
-from importlib.metadata import entry_points
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -76,8 +78,34 @@ def test_all_four_packages_are_typed() -> None:
 
 
 def test_console_commands_point_to_functions_that_exist() -> None:
-    ours = [e for e in entry_points(group="console_scripts") if e.value.startswith("cli.")]
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    ours = [EntryPoint(name, value, "console_scripts") for name, value in scripts.items()]
     assert {e.name for e in ours} == {"degrade", "upsample"} and all(callable(e.load()) for e in ours)
+
+
+@pytest.mark.parametrize("package", ["degrade", "upsample"])
+@pytest.mark.parametrize("place", ["working folder", "PYTHONPATH"])
+@pytest.mark.parametrize("theirs", ["cli.py", "cli/__init__.py", "cli/degrade_commands.py"])
+def test_commands_run_beside_modules_of_the_user_with_the_name_of_ours(
+    tmp_path: Path, package: str, place: str, theirs: str
+) -> None:
+    (tmp_path / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / theirs).write_text("raise SystemExit('not ours')\n")
+    paths = [str(tmp_path), str(ROOT)] if place == "PYTHONPATH" else [str(ROOT)]
+    how = [
+        ["-m", package, "--help"],
+        ["-c", f"import sys; sys.argv[0] = '{package}'; from {package}.__main__ import main; main()", "--help"],
+    ]
+    for arguments in how:
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0 and "Usage:" in done.stdout and f"{package} [OPTIONS]" in done.stdout, done.stderr
+
+
+def test_an_import_of_our_packages_leaves_the_name_cli_to_the_user() -> None:
+    fresh("import sys, degrade, upsample; assert 'cli' not in sys.modules")
 
 
 def test_shipped_weights_are_safetensors_with_a_card_and_under_16_mb() -> None:
@@ -94,3 +122,21 @@ def test_shipped_weights_are_safetensors_with_a_card_and_under_16_mb() -> None:
 def test_the_cards_of_tiny_x4_say_how_to_make_it_again_and_what_it_cannot_do(package: str) -> None:
     card = (ROOT / package / "weights" / "tiny-x4" / "README.md").read_text()
     assert all(word in card for word in (f"{package} train", "licence", "limit", "curves.png", "steps"))
+
+
+def test_our_pipelines_are_found_beside_a_package_of_the_same_name_and_its_own_modules_stay(tmp_path) -> None:
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "__init__.py").write_text("")
+    (tmp_path / "pipelines" / "images.py").write_text("MINE = True")
+    code = (
+        f"import sys; sys.path.append({str(ROOT / 'pipelines')!r}); import realistic_degrader_pipelines\n"
+        "import pipelines.images, pipelines.pipeline_degrade\n"
+        "assert pipelines.images.MINE\n"
+    )
+    own = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, **own)
+    assert done.returncode != 0 and "pipelines.images" in done.stderr  # ours needs its own images: no silent mixture
+    (tmp_path / "pipelines" / "images.py").unlink()
+    code = code.replace("assert pipelines.images.MINE\n", "print(pipelines.pipeline_degrade.DegradePipeline.__name__)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, **own)
+    assert done.stdout.strip() == "DegradePipeline", done.stderr

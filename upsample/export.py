@@ -5,24 +5,26 @@ A file is written only after it has given the same images as the upsampler itsel
 
 from collections.abc import Callable
 from copy import deepcopy
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from degrade.files.store import write_atomic
+from degrade.networks.backend import require
+from degrade.networks.onnx_trace import OPSET, TOLERANCE, check_opset, name_axes, trace_onnx
+from degrade.networks.runtimes import start_onnxruntime
 from upsample.model import ResidualShiftUpsampler
 
-OPSET = 18  # the lowest opset that torch writes; every onnxruntime that this package accepts reads it
-TOLERANCE = 1e-4  # for images in [0, 1]; one level of 8 bits is 4e-3
+CHECKED_DETAILS = (None, 0.0, 0.5, 1.0)  # where there is a branch; None is the default of the weights
 CHECKED_SHAPES = ((1, 3, 32, 32), (2, 3, 37, 50), (1, 3, 70, 81))  # with odd sides, and sides above the noise period
 LICENCE = "network: Apache-2.0 (realistic-degrader); weights: as their trainer says"
 
 
 class OneStepStudent(nn.Module):
-    """Compute `ResidualShiftUpsampler.forward` for one step and the fixed noise, in operations that torch can trace.
+    """Compute `ResidualShiftUpsampler.forward` for one step in operations that torch can trace.
 
     Args:
         upsampler: the model; its weights are shared, not copied.
@@ -34,13 +36,26 @@ class OneStepStudent(nn.Module):
         self.last = upsampler.config.num_train_timesteps - 1
         self.noise_level = float(upsampler.scheduler.prior_sample(torch.zeros(()), torch.ones(())))
 
-    def forward(self, lr: Tensor) -> Tensor:
-        """Upscale (B, 3, h, w) -> (B, 3, h * scale, w * scale), both in [0, 1]; the input is not checked."""
-        lr = lr * 2 - 1
-        anchor = self.upsampler.anchor(lr)
-        xt = anchor + self.noise_level * self.upsampler.fixed_noise(*lr.shape[-2:])
-        x0 = self.upsampler.predict_x0(xt, self.last, lr, anchor)
-        return ((self.upsampler.first_stage.decode(x0) + 1) / 2).clamp(0, 1)  # includes the scheduler's clipping
+    def forward(self, lr: Tensor, detail: Tensor | None = None) -> Tensor:
+        """Upscale a batch; nothing is checked.
+
+        Args:
+            lr: (B, 3, h, w), range [0, 1].
+            detail: how much of the detail branch is added, (1,) or (B,); None leaves the branch out.
+
+        Returns:
+            sr: (B, 3, h * scale, w * scale), range [0, 1].
+        """
+        upsampler, lr = self.upsampler, lr * 2 - 1
+        anchor, noise = upsampler.anchor(lr), upsampler.fixed_noise(*lr.shape[-2:])
+        xt = anchor + self.noise_level * noise
+        if detail is None:
+            sr = upsampler.first_stage.decode(upsampler.predict_x0(xt, self.last, lr, anchor))
+        else:
+            x0, features = upsampler.predict_with_features(xt, lr, anchor)
+            drawn = upsampler.draw_detail(features, lr, noise)
+            sr = upsampler.first_stage.decode(x0.clamp(-1, 1)) + detail[:, None, None, None] * drawn
+        return ((sr + 1) / 2).clamp(0, 1)  # without detail, this includes the scheduler's clipping
 
 
 def export_onnx(
@@ -53,6 +68,11 @@ def export_onnx(
 ) -> dict[str, Any]:
     """Write the one-step student as an ONNX file: input ``lr`` (B, 3, h, w), output ``sr``, for any B, h and w.
 
+    With a detail branch there is a second input, ``detail`` (1,), from 0 (faithful) to 1 (sharp). A run may leave it
+    out, because it is an initialiser too: then the default of the weights counts (`ResidualShiftUpsampler.set_detail`).
+    Runtimes that take initialisers for constants, such as OpenVINO, have the default only. The file has the
+    fixed noise inside.
+
     Args:
         upsampler: a one-step student, on any device and in any precision; the file is float32.
         path: the file, which is written only after onnxruntime has given the same images as torch.
@@ -62,45 +82,36 @@ def export_onnx(
             latents between two codes may be rounded to either.
 
     Returns:
-        ``path``, ``bytes``, ``opset``, and ``max_difference`` by input shape.
+        ``path``, ``bytes``, ``opset``, and ``max_difference`` by input shape, the largest over strengths of the detail.
 
     Raises:
         ValueError: the upsampler is a teacher, the opset cannot be written, a package is missing, or the difference is
             too large.
     """
-    _require("onnx", "onnxscript", "onnxruntime")
+    require("onnx", "onnxscript", "onnxruntime")
     import onnx
-    from onnxruntime import InferenceSession
 
     if upsampler.config.steps != 1:
         raise ValueError(
             f"this upsampler takes {upsampler.config.steps} steps, and only a one-step student can be exported to "
             "ONNX; distil it first"
         )
-    newest = onnx.defs.onnx_opset_version()
-    if not OPSET <= opset <= newest:
-        raise ValueError(f"opset {opset} cannot be written; use {OPSET} (which most software reads) to {newest}")
+    check_opset(opset)
     upsampler = _plain_copy(upsampler)
-    program = torch.onnx.export(
-        OneStepStudent(upsampler).eval(),
-        (torch.rand(CHECKED_SHAPES[1]),),
-        input_names=["lr"],
-        output_names=["sr"],
-        dynamic_shapes={"lr": dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)},
-        opset_version=opset,
-        dynamo=True,
-        optimize=True,
-        verbose=False,
-    )
-    assert program is not None  # it is None only without dynamo
-    model = program.model_proto
-    _label(model.graph, upsampler.config.scale)
+    inputs = {"lr": torch.rand(CHECKED_SHAPES[1])}
+    if upsampler.detail_branch is not None:
+        inputs["detail"] = torch.tensor([upsampler.config.detail])
+    model = trace_onnx(OneStepStudent(upsampler), inputs, ["sr"], any_length={"lr": (0, 2, 3)}, opset=opset)
+    _label(model, upsampler)
     onnx.helper.set_model_props(model, _metadata(upsampler, name))
     data = model.SerializeToString()
-    session = InferenceSession(data, providers=["CPUExecutionProvider"])
-    differences = _compare(
-        upsampler, lambda lr: torch.from_numpy(session.run(None, {"lr": lr.numpy()})[0]), tolerance, "ONNX"
-    )
+    session = start_onnxruntime(data)
+
+    def run(lr: Tensor, detail: float | None) -> Tensor:
+        given = {} if detail is None else {"detail": np.array([detail], np.float32)}
+        return torch.from_numpy(session.run(None, {"lr": lr.numpy(), **given})[0])
+
+    differences = _compare(upsampler, run, tolerance, "ONNX", details=_details(upsampler))
     write_atomic(Path(path), data)
     return {"path": str(path), "bytes": len(data), "opset": opset, "max_difference": differences}
 
@@ -109,6 +120,9 @@ def export_spandrel(
     upsampler: ResidualShiftUpsampler, path: str | Path, *, name: str = "upsampler", tolerance: float = TOLERANCE
 ) -> dict[str, Any]:
     """Write the weights as one safetensors file that spandrel loads after `upsample.spandrel_arch.register`.
+
+    spandrel calls a model with an image and nothing else, so the file's default strength of the detail
+    (`ResidualShiftUpsampler.set_detail`) is what other programs use.
 
     Args:
         upsampler: a teacher or student, on any device and in any precision; the file is float32.
@@ -123,7 +137,7 @@ def export_spandrel(
         ValueError: the weights alone do not describe the network, the path has another ending, a package is missing, or
             the difference is too large.
     """
-    _require("spandrel")
+    require("spandrel")
     from safetensors.torch import save
     from spandrel import ArchRegistry
 
@@ -135,17 +149,11 @@ def export_spandrel(
     state = {key: tensor.contiguous() for key, tensor in upsampler.state_dict().items()}
     registry = ArchRegistry()
     register(registry)
-    differences = _compare(upsampler, registry.load(state), tolerance, "spandrel")
+    loaded = registry.load(state)
+    differences = _compare(upsampler, lambda lr, _: loaded(lr), tolerance, "spandrel")
     data = save(state, {"format": "pt", **_metadata(upsampler, name)})
     write_atomic(Path(path), data)
     return {"path": str(path), "bytes": len(data), "max_difference": differences}
-
-
-def _require(*packages: str) -> None:
-    """Refuse to go on without these packages."""
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise ValueError(f"missing packages: {', '.join(missing)}; pip install 'realistic-degrader[export]'")
 
 
 def _plain_copy(upsampler: ResidualShiftUpsampler) -> ResidualShiftUpsampler:
@@ -156,21 +164,34 @@ def _plain_copy(upsampler: ResidualShiftUpsampler) -> ResidualShiftUpsampler:
 
 
 def _metadata(upsampler: ResidualShiftUpsampler, name: str) -> dict[str, str]:
-    return {"name": name, "scale": str(upsampler.config.scale), "licence": LICENCE}
+    told = {"name": name, "scale": str(upsampler.config.scale), "licence": LICENCE}
+    return told if upsampler.detail_branch is None else {**told, "detail": f"{upsampler.config.detail:g}"}
 
 
-def _label(graph: Any, scale: int) -> None:
-    """Name the axes of input and output, and remove torch's annotations, which hold source lines and file paths."""
-    for value, factor in ((graph.input[0], ""), (graph.output[0], f"{scale}*")):
-        for axis, axis_name in ((0, "batch"), (2, f"{factor}height"), (3, f"{factor}width")):
-            value.type.tensor_type.shape.dim[axis].dim_param = axis_name
-    del graph.value_info[:]  # shapes of intermediate tensors, with torch's names for the axes
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
+def _details(upsampler: ResidualShiftUpsampler) -> tuple[float | None, ...]:
+    return (None,) if upsampler.detail_branch is None else CHECKED_DETAILS
+
+
+def _label(model: Any, upsampler: ResidualShiftUpsampler) -> None:
+    """Name the axes, and store the default of the detail."""
+    from onnx.numpy_helper import from_array
+
+    scale = upsampler.config.scale
+    if upsampler.detail_branch is not None:
+        model.graph.initializer.append(from_array(np.array([upsampler.config.detail], np.float32), "detail"))
+    name_axes(
+        model,
+        {"lr": ("batch", "", "height", "width"), "sr": ("batch", "", f"{scale}*height", f"{scale}*width")},
+    )
 
 
 def _compare(
-    upsampler: ResidualShiftUpsampler, other: Callable[[Tensor], Tensor], tolerance: float, kind: str
+    upsampler: ResidualShiftUpsampler,
+    other: Callable[[Tensor, float | None], Tensor],
+    tolerance: float,
+    kind: str,
+    *,
+    details: tuple[float | None, ...] = (None,),
 ) -> dict[str, float]:
     """Compute the largest difference for each shape, such as "2x3x37x50"; raise ValueError above the tolerance."""
     differences = {}
@@ -178,7 +199,8 @@ def _compare(
     with torch.inference_mode():
         for shape in CHECKED_SHAPES:
             lr = torch.rand(shape, generator=generator)
-            differences["x".join(map(str, shape))] = float((other(lr) - upsampler(lr)).abs().max())
+            each = [(other(lr, detail) - upsampler(lr, detail=detail)).abs().max() for detail in details]
+            differences["x".join(map(str, shape))] = float(torch.stack(each).max())
     worst, largest = max(differences.items(), key=lambda item: item[1])
     if not largest <= tolerance:  # written so that nan is refused too
         raise ValueError(

@@ -35,6 +35,7 @@ class ResidualShiftArch(Architecture[ResidualShiftUpsampler]):
         widths = tuple(state_dict[f"unet.{layer}.weight"].shape[0] for layer in ("stem", "to_middle", "to_bottom"))
         blocks = sum(key.startswith("unet.top.") and key.endswith(".conv1.weight") for key in state_dict)
         num_train_timesteps, embedding_dim = state_dict["time_embedding.weight"].shape
+        detail = state_dict.get("detail_default")  # weights without a detail branch have none
         model = ResidualShiftUpsampler(
             scale=int(scale),
             steps=int(steps),
@@ -44,13 +45,15 @@ class ResidualShiftArch(Architecture[ResidualShiftUpsampler]):
             num_train_timesteps=num_train_timesteps,
             kappa=kappa,
             min_noise_level=min_noise_level,
+            detail=None if detail is None else round(float(detail), 6),
         )
         return ImageModelDescriptor(
             model,
             state_dict,
             architecture=self,
             purpose="SR",
-            tags=["-".join(map(str, widths)), f"{blocks} blocks", f"{int(steps)} steps"],
+            tags=["-".join(map(str, widths)), f"{blocks} blocks", f"{int(steps)} steps"]
+            + ([] if detail is None else [f"detail {model.config.detail:g}"]),
             supports_half=True,
             supports_bfloat16=True,
             scale=int(scale),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from degrade.errors import ClaimedError, one_sentence
+from degrade.files.platform import lock
 
 if TYPE_CHECKING:
     from degrade.files.store import Store
@@ -56,16 +57,14 @@ def locked(path: Path, wait: bool) -> int:
 
     Raises:
         ClaimedError: another process holds the lock.
-        ImportError: this system has no such locks.
+        OSError: the file cannot be locked; see `platform.lock`.
     """
-    import fcntl  # missing on Windows
-
     while True:
         with one_sentence(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)  # again: it may be gone after a wait
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
             if _same_file(descriptor, path):
                 os.ftruncate(descriptor, 0)
                 with contextlib.suppress(OSError):  # on a full disk the owner stays unnamed; later writes report it
@@ -73,7 +72,7 @@ def locked(path: Path, wait: bool) -> int:
                 return descriptor
         except BlockingIOError:
             if not wait:
-                owner = os.pread(descriptor, 1000, 0).decode(errors="replace")
+                owner = os.read(descriptor, 1000).decode(errors="replace")
                 os.close(descriptor)
                 raise _claimed(path.parent, owner) from None
         except BaseException:
@@ -152,7 +151,8 @@ def _outlast(store: "Store", name: str, wait: bool) -> None:
             return
         if now != first:
             if not wait:
-                raise _claimed(store, _said(now, "owner"))
+                # The file may be read while it is written, where a store has no whole files.
+                raise _claimed(store, _said(now, "owner") or _said(first, "owner"))
             first, began = now, time.monotonic()
         elif time.monotonic() - began > PATIENCE_S:
             store.remove(name)

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import socket
 import tempfile
 from abc import ABC, abstractmethod
@@ -18,8 +19,10 @@ from typing import BinaryIO
 
 from degrade.errors import ShardError, is_address, one_sentence
 from degrade.files.claims import beat_file, beating, claim_of, lock_file, locked
+from degrade.files.platform import process_lives, sync_folder
 
 _GROWING = re.compile(r"\.(\.?[\w-]+\.\w+)\.[0-9a-f]{12}\.tmp")
+_LONG_NAME = 80  # bytes; files of a data set have far shorter names, by which `remove_stale` knows them
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "r2")  # no folders: making one might create a bucket
 
@@ -66,7 +69,7 @@ class Store(ABC):
 
     @abstractmethod
     def growing(self, name: str) -> Path:
-        """Choose a new path on a disk, where a file can be written before `publish`."""
+        """Choose a new path on a disk, where a file, or a folder of files, can be written before it is published."""
 
     @abstractmethod
     def publish(self, growing: Path, name: str) -> None:
@@ -172,20 +175,23 @@ class DiskStore(Store):
         """Choose a hidden path beside the final one, so that a rename is enough."""
         with one_sentence(self.place(name)):
             self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f".{name}.{os.urandom(6).hex()}.tmp"
+        return self.folder / f".{_short(name)}.{os.urandom(6).hex()}.tmp"
 
     def publish(self, growing: Path, name: str) -> None:
         """See `Store`."""
         with one_sentence(self.place(name)):
             os.replace(growing, self.folder / name)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def remove_stale(self, names: Collection[str] | None = None) -> None:
         """See `Store`."""
         for path in self.folder.glob(".*.tmp"):
             ours = _GROWING.fullmatch(path.name)
             if ours and (names is None or ours[1] in names):
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def put_new(self, name: str, data: bytes) -> None:
         """See `Store`."""
@@ -203,8 +209,8 @@ class DiskStore(Store):
                 try:
                     held.callback(os.close, locked(path, wait))
                     held.callback(path.unlink, missing_ok=True)  # before the lock is free, see `_same_file`
-                except (ImportError, OSError) as error:
-                    if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                except OSError as error:
+                    if error.errno not in _NO_LOCKS:
                         raise
                     path.unlink(missing_ok=True)
                     held.enter_context(beating(self, beat_file(name), wait))
@@ -270,13 +276,13 @@ class ObjectStore(Store):
     def growing(self, name: str) -> Path:
         """Choose a path in the folder for temporary files (``TMPDIR``), with the process number in its name."""
         unique = f"{os.urandom(6).hex()}.{os.getpid()}"
-        return Path(tempfile.gettempdir()) / f".{name}.{unique}.degrade-on-{_host_mark()}"
+        return Path(tempfile.gettempdir()) / f".{_short(name)}.{unique}.degrade-on-{_host_mark()}"
 
     def remove_stale(self, names: Collection[str] | None = None) -> None:
         """Remove the files of dead processes of this machine, for any store and under any name."""
         for path in Path(tempfile.gettempdir()).glob(f".*.degrade-on-{_host_mark()}"):
             process = path.name.split(".")[-2]
-            if process.isdecimal() and not _lives(int(process)):
+            if process.isdecimal() and not process_lives(int(process)):
                 path.unlink(missing_ok=True)
 
     def publish(self, growing: Path, name: str) -> None:
@@ -383,26 +389,12 @@ def _asking(place: str) -> Iterator[None]:
         raise ShardError(f"no access to {place} ({why}): fix this and run the same command again") from error
 
 
+def _short(name: str) -> str:
+    """Return a name that leaves room for what is added to it: disks allow 255 bytes, and some 143."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONG_NAME else hashlib.sha256(encoded).hexdigest()[:16]
+
+
 def _host_mark() -> str:
     """Return a mark of this machine or container, because only its own processes can be asked whether they live."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12]
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; some network file systems cannot do this and raise an error."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

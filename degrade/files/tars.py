@@ -1,4 +1,4 @@
-"""List the tars of a data set and the files in them, whoever made them."""
+"""List the tars of a data set and the files in them, also those that others have made."""
 
 import os
 import tarfile

@@ -1,16 +1,20 @@
 """Draw contact sheets: rows of images side by side, with LR enlarged to the size of its HR so that its pixels show."""
 
+import zlib
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from degrade.files.names import CONTACT_SHEET
+from degrade.images.codec import encode_image
 from degrade.images.geometry import Rgb
 
 _PAPER, _INK, _PALE_INK = (250, 250, 250), (30, 30, 30), (110, 110, 110)
 _GUTTER_PX = 6
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 _LINE_PX, _BASELINE_PX = 20, 13  # height of a line of text, and of its baseline below its top
+_HEADER_END = 33  # of a PNG file: its signature, and the chunk IHDR
 
 
 def contact_sheet(
@@ -69,6 +73,13 @@ def contact_sheet(
             sheet[top + title_px : top + title_px + cell.shape[0], left : left + cell.shape[1]] = cell
         top += heights[number]
     return sheet
+
+
+def encode_sheet(sheet: Rgb) -> bytes:
+    """Encode a contact sheet as a PNG file that says what it is, so that no command takes it for a photograph."""
+    png = encode_image(sheet, "png")
+    length, checksum = (number.to_bytes(4, "big") for number in (len(CONTACT_SHEET) - 4, zlib.crc32(CONTACT_SHEET)))
+    return png[:_HEADER_END] + length + CONTACT_SHEET + checksum + png[_HEADER_END:]
 
 
 def _cells(row: Sequence[Rgb], cell_px: int) -> list[Rgb]:

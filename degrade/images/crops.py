@@ -21,6 +21,8 @@ FLAT_RETRIES = 4
 TRIES = 20  # images in a row that cannot be decoded before a draw gives up
 SHIFT = 2  # images by which the window of a large pool moves from batch to batch
 MIN_WINDOW = 8  # images, however large: a batch should not show two photographs alone
+BANK_CROPS = 4  # of each real LR image, whose codes a bank holds
+BANK_SIDE = 64  # LR pixels
 
 
 class ReadCache:
@@ -235,6 +237,21 @@ class ImagePool:
 
 def _bytes(images: tuple[Rgb, ...]) -> int:
     return sum(image.nbytes for image in images)
+
+
+def bank_crops(image: Rgb, rng: random.Random, *, grid: int) -> Crops:
+    """Cut the crops of an LR image whose codes go into a bank.
+
+    Args:
+        image: (h, w, 3) uint8, sides of at least ``grid``.
+        rng: decides the places.
+        grid: crops begin at multiples of it: 8 keeps JPEG blocks whole.
+
+    Returns:
+        (BANK_CROPS, side, side, 3) uint8: the side is BANK_SIDE, or less for a smaller image.
+    """
+    side = min(BANK_SIDE, *(length // grid * grid for length in image.shape[:2]))
+    return np.stack([crop(image, *corner(rng, image, side, grid), side) for _ in range(BANK_CROPS)])
 
 
 def list_lr(path: Path) -> list[Source]:

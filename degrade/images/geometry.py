@@ -106,6 +106,29 @@ def crop(image: Rgb, top: int, left: int, side: int) -> Rgb:
     return image[top : top + side, left : left + side]
 
 
+def crop_to_scale(hr: Rgb, lr: Rgb, scale: int) -> Rgb:
+    """Cut HR to ``scale`` times the size of LR, at the bottom and on the right; the result is a view.
+
+    Where the scale does not divide a side, LR was made from the part that it divides: LR is floor(HR / scale). SR
+    papers cut HR in the same way, and call it modcrop.
+
+    Args:
+        hr: (H, W, 3) uint8.
+        lr: (H // scale, W // scale, 3) uint8.
+        scale: HR side / LR side.
+
+    Raises:
+        ValueError: LR has another size.
+    """
+    expected = (hr.shape[0] // scale, hr.shape[1] // scale)
+    if lr.shape[:2] != expected:
+        raise ValueError(
+            f"HR {hr.shape[1]}x{hr.shape[0]} is not {scale} x LR {lr.shape[1]}x{lr.shape[0]}; LR should be "
+            f"{expected[1]}x{expected[0]}: give its own HR, or resize one of them"
+        )
+    return hr[: lr.shape[0] * scale, : lr.shape[1] * scale]
+
+
 def centre_crop(image: Rgb, side: int) -> Rgb:
     """Cut the central square out of an image, clipped where a side is shorter; the result is a view."""
     top, left = (max(0, (length - side) // 2) for length in image.shape[:2])

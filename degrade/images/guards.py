@@ -18,6 +18,8 @@ from typing import BinaryIO
 import cv2
 from PIL import _imaging
 
+from degrade.errors import ImageError
+
 MAX_SCANS = 100  # in a JPEG; encoders write about ten, and each scan costs a pass over the image
 MAX_EXIF_SEGMENTS = 16  # of 64 KB in a JPEG; Pillow takes quadratic time to join them
 MAX_JUNK = 1 << 20  # bytes between the segments of a JPEG; Pillow reads them one by one
@@ -26,6 +28,7 @@ MAX_OVERLAP = 8  # the tags of a TIFF may claim this many times the size of the 
 _STEP = 1 << 20
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # TIFF 6.0; 13 is IFD
 _START_OF_SCAN = b"\xda"
+_START_OF_FRAME = [bytes([code]) for code in range(0xC0, 0xD0) if code not in (0xC4, 0xC8, 0xCC)]
 _BARE = [
     bytes([code]) for code in (0, 1, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE), 0xFF)
 ]  # JPEG markers without length
@@ -95,12 +98,13 @@ def webp_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def check_tags(tiff: BinaryIO) -> None:
-    """Reject a TIFF file, or EXIF data, whose tags claim the same bytes over and over; Pillow would copy each claim.
+def check_exif(exif: bytes) -> None:
+    """Reject EXIF data whose tags claim the same bytes over and over; Pillow would copy each claim.
 
     Args:
-        tiff: a stream, which is left at its start. EXIF data has the format of a TIFF file.
+        exif: the data, which has the format of a TIFF file, with or without the prefix ``Exif``.
     """
+    tiff = io.BytesIO(exif.removeprefix(b"Exif\0\0"))
     size = tiff.seek(0, io.SEEK_END)
     tiff.seek(0)
     head = tiff.read(8)
@@ -116,19 +120,17 @@ def check_tags(tiff: BinaryIO) -> None:
             claimed += length if offset + length <= size else 0  # Pillow skips what lies outside the file
         if claimed > MAX_OVERLAP * size:
             raise ValueError(f"its tags claim {claimed} bytes of {size}")
-    tiff.seek(0)
-
-
-def check_exif(exif: bytes) -> None:
-    """Apply `check_tags` to an EXIF block, with or without the prefix ``Exif``."""
-    check_tags(io.BytesIO(exif.removeprefix(b"Exif\0\0")))
 
 
 def check_jpeg_header(jpeg: BinaryIO) -> None:
-    """Reject a JPEG whose EXIF data or junk would cost Pillow minutes or gigabytes.
+    """Reject a JPEG whose EXIF data or junk would cost Pillow minutes or gigabytes, or whose depth is not read.
 
     Args:
         jpeg: a stream, which is left at its start.
+
+    Raises:
+        ImageError: it has another depth than 8 bits.
+        ValueError: reading it would cost too much.
     """
     exif, previous, junk = [], b"", 0
     jpeg.seek(2)
@@ -141,6 +143,11 @@ def check_jpeg_header(jpeg: BinaryIO) -> None:
                 raise ValueError(f"more than {MAX_JUNK} bytes of junk between segments")
             continue
         previous, length = b"", int.from_bytes(jpeg.read(2), "big") - 2
+        if byte in _START_OF_FRAME:
+            bits = jpeg.read(1)
+            if bits[:1] not in (b"", b"\x08"):
+                raise ImageError(f"JPEG of {bits[0]} bits is not read; save it as JPEG of 8 bits, or PNG of 16")
+            length -= 1
         if byte == b"\xe1" and (content := jpeg.read(max(0, length))).startswith(b"Exif\0\0"):
             exif.append(content[6:])
         elif byte != b"\xe1":
@@ -168,7 +175,7 @@ def clean_png(png: bytes) -> bytes:
 
     libpng prints to stderr about damage and about profiles it objects to, and allocates as much as a chunk claims.
     """
-    chunks: dict[bytes, list[bytes]] = {b"IHDR": [], b"tRNS": [], b"IDAT": []}
+    chunks: dict[bytes, list[bytes]] = {b"IHDR": [], b"IDAT": []}
     at = 8
     while len(head := png[at : at + 8]) == 8:
         kind, end = head[4:], at + 8 + int.from_bytes(head[:4], "big")
@@ -185,12 +192,10 @@ def clean_png(png: bytes) -> bytes:
     passes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in _PASSES]
     rows = [(w, h) for w, h in (passes if interlaced else [(width, height)]) if w > 0 and h > 0]
     pixels = _whole_zlib(b"".join(chunks[b"IDAT"]), sum(h * (1 + 2 * samples * w) for w, h in rows))
-    transparent = b"".join(chunks[b"tRNS"])
-    kept = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, bool(interlaced)))]
-    kept += [(b"tRNS", transparent)] if colour in (0, 2) and len(transparent) == 2 * samples else []
+    kept = (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, bool(interlaced)))
     return png[:8] + b"".join(
         struct.pack(">I", len(content)) + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-        for kind, content in [*kept, (b"IDAT", pixels), (b"IEND", b"")]
+        for kind, content in [kept, (b"IDAT", pixels), (b"IEND", b"")]
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from degrade.files.sources import list_pairs
 from degrade.images.alignment import subpixel_shift
 from degrade.images.codec import read_image
-from degrade.images.geometry import Rgb, reduce_by
+from degrade.images.geometry import Rgb, crop_to_scale, reduce_by
 
 MAX_SHIFT_LR = 0.5  # LR pixels; a pair with a larger shift would teach the network that shift
 MIN_RESPONSE = 0.2  # below this response, the shift that `subpixel_shift` returns means nothing
@@ -25,7 +25,7 @@ def aligned_pairs(
         min_side: smallest side of the LR images, in LR pixels.
 
     Returns:
-        The usable pairs (hr, lr), and one sentence for each pair that is left out.
+        The usable pairs (hr, lr), where `crop_to_scale` has cut HR, and one sentence for each pair that is left out.
     """
     usable, left_out = [], []
     for hr_dir, lr_dir in folders:
@@ -34,6 +34,7 @@ def aligned_pairs(
         for hr_source, lr_source in matched:
             try:
                 hr, lr = read_image(hr_source.read()), read_image(lr_source.read())
+                hr = crop_to_scale(hr, lr, scale)
                 _check(hr, lr, scale, min_side)
             except (ValueError, OSError) as err:
                 left_out.append(f"{hr_source.name}: {err}")
@@ -43,8 +44,6 @@ def aligned_pairs(
 
 
 def _check(hr: Rgb, lr: Rgb, scale: int, min_side: int) -> None:
-    if (hr.shape[0], hr.shape[1]) != (lr.shape[0] * scale, lr.shape[1] * scale):
-        raise ValueError(f"HR {hr.shape[:2]} is not {scale} x LR {lr.shape[:2]}")
     dx, dy, response = subpixel_shift(reduce_by(hr, scale), lr)
     if response < MIN_RESPONSE:
         raise ValueError("too flat to tell whether LR and HR are aligned")

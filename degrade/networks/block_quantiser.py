@@ -7,13 +7,17 @@ resolution of colour is halved first.
 """
 
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from degrade.networks.texture import ENERGY_FLOOR
-from degrade.ops.compress import JPEG_BLOCK, RGB_TO_YCBCR
+from degrade.ops.border import repeat_border
+from degrade.ops.compress import JPEG_BLOCK, RGB_TO_YCBCR, YCBCR_TO_RGB
 
 BLOCK_DIM = 2 * (2 * JPEG_BLOCK - 1)
 UNCOMPRESSED = 0.01  # the coarseness that means no compression; libjpeg's quality 99 has 0.02
@@ -68,7 +72,7 @@ class BlockQuantiser(nn.Module):
         log_coarseness, halved = self.read(code[:, :, None, None])[:, :, 0, 0].unbind(1)
         return log_coarseness, halved
 
-    def forward(self, lr: Tensor, code: Tensor) -> Tensor:
+    def forward(self, lr: Tensor, code: Tensor, *, strength: Tensor | float = 1.0) -> Tensor:
         """Quantise images with the strength that their codes ask for.
 
         The gradient passes straight through to ``lr``. None reaches ``code``: the gradient of a step size is mostly
@@ -77,12 +81,13 @@ class BlockQuantiser(nn.Module):
         Args:
             lr: (B, 3, h, w), range [-1, 1]; its corner is the corner of a block.
             code: (B, code_dim).
+            strength: factor on the coarseness, a number or (B, 1, 1, 1).
 
         Returns:
             (B, 3, h, w), around [-1, 1].
         """
         log_coarseness, halved = (number.detach() for number in self.strength(code))
-        coarseness = log_coarseness.exp()
+        coarseness = log_coarseness.exp() * torch.as_tensor(strength, device=code.device).detach().flatten()
         quantised = quantise_blocks(lr, coarseness.clamp(min=UNCOMPRESSED), halved.clamp(0, 1))
         return torch.where((coarseness > 1.1 * UNCOMPRESSED).view(-1, 1, 1, 1), quantised, lr)
 
@@ -99,11 +104,10 @@ def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
         (B, 3, h, w), around [-1, 1]; the gradient passes straight through.
     """
     height, width = lr.shape[-2:]
-    with torch.autocast(lr.device.type, enabled=False):  # rounding to multiples needs more precision than bfloat16 has
+    with _no_autocast(lr):  # rounding to multiples needs more precision than bfloat16 has
         exact = lr if lr.dtype == torch.float64 else lr.float()
-        padded = F.pad(exact, (0, -width % (2 * JPEG_BLOCK), 0, -height % (2 * JPEG_BLOCK)), mode="replicate")
-        to_ycbcr = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64)
-        ycbcr = _mix_channels(padded, to_ycbcr)
+        padded = repeat_border(exact, 0, -width % (2 * JPEG_BLOCK), 0, -height % (2 * JPEG_BLOCK))
+        ycbcr = _mix_channels(padded, RGB_TO_YCBCR)
         luma, chroma = ycbcr[:, :1], ycbcr[:, 1:]
         half_level = 1 / 255  # JPEG subtracts 128 from luma, but 0 in [-1, 1] is 127.5
         luma = _quantised(luma - half_level, LUMA_STEPS, coarseness) + half_level
@@ -112,7 +116,12 @@ def quantise_blocks(lr: Tensor, coarseness: Tensor, halved: Tensor) -> Tensor:
         whole = _quantised(chroma, CHROMA_STEPS, coarseness)
         share = halved.view(-1, 1, 1, 1)
         ycbcr = torch.cat([luma, whole + share * (half - whole)], dim=1)
-        return _mix_channels(ycbcr, torch.linalg.inv(to_ycbcr))[..., :height, :width].to(lr.dtype)
+        return _mix_channels(ycbcr, YCBCR_TO_RGB)[..., :height, :width].to(lr.dtype)
+
+
+def _no_autocast(images: Tensor) -> AbstractContextManager[Any]:
+    device = images.device.type  # "meta" has no autocast
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def block_statistics(luma: Tensor) -> Tensor:
@@ -127,7 +136,7 @@ def block_statistics(luma: Tensor) -> Tensor:
         (B, BLOCK_DIM): the mean log energy on each diagonal of frequencies, then the difference between the two grids.
     """
     height, width = (length // JPEG_BLOCK * JPEG_BLOCK for length in luma.shape[-2:])
-    with torch.autocast(luma.device.type, enabled=False):  # the bands that JPEG empties are below bfloat16's precision
+    with _no_autocast(luma):  # the bands that JPEG empties are below bfloat16's precision
         luma = luma.float()
         on = _diagonals(luma[..., :height, :width])
         half = JPEG_BLOCK // 2
@@ -151,7 +160,8 @@ def _diagonals(luma: Tensor) -> Tensor:
     """Average the log energy of the block cosine transform on each diagonal: (B, 1, h, w) -> (B, 15)."""
     basis = cosine_basis().to(luma)
     energy = ((basis @ _blocks(luma) @ basis.T) ** 2 + ENERGY_FLOOR).log().mean((1, 2, 3)).flatten(1)
-    diagonal = torch.arange(JPEG_BLOCK)[:, None] + torch.arange(JPEG_BLOCK)[None]
+    position = torch.arange(JPEG_BLOCK, device="cpu")
+    diagonal = position[:, None] + position
     members = F.one_hot(diagonal.flatten(), 2 * JPEG_BLOCK - 1).to(luma)
     return energy @ (members / members.sum(0))
 
@@ -162,7 +172,7 @@ def _quantised(planes: Tensor, steps: tuple[tuple[int, ...], ...], coarseness: T
     The steps are in grey levels.
     """
     basis, blocks = cosine_basis().to(planes), _blocks(planes)
-    step = torch.tensor(steps).to(planes) * (2 / 255) * coarseness.to(planes).view(-1, 1, 1, 1, 1, 1)
+    step = torch.tensor(steps, device="cpu").to(planes) * (2 / 255) * coarseness.to(planes).view(-1, 1, 1, 1, 1, 1)
     multiples = (basis @ blocks @ basis.T) / step
     rounded = multiples + (multiples.round() - multiples).detach()  # straight through
     blocks = basis.T @ (rounded * step) @ basis
@@ -171,11 +181,12 @@ def _quantised(planes: Tensor, steps: tuple[tuple[int, ...], ...], coarseness: T
 
 def cosine_basis() -> Tensor:
     """Build the orthonormal DCT-II, (8, 8) float64; each row is a frequency."""
-    k, x = torch.arange(JPEG_BLOCK, dtype=torch.float64), torch.arange(JPEG_BLOCK, dtype=torch.float64) + 0.5
-    basis = (2 / JPEG_BLOCK) ** 0.5 * torch.cos(torch.pi / JPEG_BLOCK * k[:, None] * x[None])
+    k = torch.arange(JPEG_BLOCK, dtype=torch.float64, device="cpu")
+    basis = (2 / JPEG_BLOCK) ** 0.5 * torch.cos(torch.pi / JPEG_BLOCK * k[:, None] * (k + 0.5))
     basis[0] /= 2**0.5
     return basis
 
 
-def _mix_channels(images: Tensor, matrix: Tensor) -> Tensor:
-    return F.conv2d(images, matrix.to(images)[:, :, None, None])
+def _mix_channels(images: Tensor, matrix: Sequence[Sequence[float]]) -> Tensor:
+    weight = torch.tensor(matrix, dtype=torch.float64, device="cpu").to(images)
+    return F.conv2d(images, weight[:, :, None, None])

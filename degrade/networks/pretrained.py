@@ -10,7 +10,9 @@ import torch
 
 from degrade.diffusers_bases import ModelMixin, no_init_weights
 from degrade.errors import shown
-from degrade.networks.weight_files import check_finite, check_weights, read_config, read_header
+from degrade.networks.weight_files import check_finite, check_weights, read_config, read_headers, shard_files
+
+_DIVIDING = ("auto", "balanced", "balanced_low_0", "sequential")  # values of device_map
 
 
 class Pretrained(ModelMixin):
@@ -21,7 +23,7 @@ class Pretrained(ModelMixin):
         kind: what to call the model in error messages; a subclass sets it.
     """
 
-    weights_dir: ClassVar[Path]
+    weights_dir: ClassVar[str]  # no Path: it leads to all modules, and deepinv's clone() visits what it can reach
     kind: ClassVar[str]
 
     @classmethod
@@ -33,9 +35,15 @@ class Pretrained(ModelMixin):
             **kwargs: options for diffusers, such as ``revision`` or ``torch_dtype``. Only safetensors are read.
 
         Raises:
-            ValueError: there is no such model, or it is damaged, was saved by another version, or is a pickle.
+            ValueError: there is no such model, or it is damaged, was saved by another version, or is a pickle; or
+                ``device_map`` asks to divide the network among devices.
         """
-        shipped = cls.weights_dir / str(name)
+        if kwargs.get("device_map") in _DIVIDING:
+            raise ValueError(
+                f"device_map {kwargs['device_map']!r} divides a network among devices, and a {cls.kind} stays on one; "
+                "leave it out and call .to('cuda'), or give the name of a device"
+            )
+        shipped = Path(cls.weights_dir, str(name))
         folder = shipped if (shipped / "config.json").is_file() else Path(name)
         # The hub is only asked for "owner/name", because it takes half a minute to fail offline.
         on_hub = not folder.exists() and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)) is not None
@@ -64,11 +72,22 @@ class Pretrained(ModelMixin):
             tensor.data = tensor.data.clone()
         return model
 
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move or cast the model as `torch.nn.Module.to` does.
+
+        At every cast, diffusers warns of modules that should stay in float32, although there are none here.
+        """
+        device, dtype, non_blocking, memory_format = torch._C._nn._parse_to(*args, **kwargs)
+        torch.nn.Module.to(self, dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]
+        return self if device is None else super().to(device=device, non_blocking=non_blocking)
+
     @classmethod
     def _check_folder(cls, folder: Path, called: str, variant: str | None) -> None:
         """Check that configuration and weights in a folder belong to one network, before memory is allocated for it."""
-        file = folder / f"diffusion_pytorch_model.{f'{variant}.' if variant else ''}safetensors"
-        if not file.is_file():
+        infix = f"{variant}." if variant else ""
+        file = folder / f"diffusion_pytorch_model.{infix}safetensors"
+        index = folder / f"diffusion_pytorch_model.safetensors.index.{infix}json"
+        if not (index.is_file() or file.is_file()):
             raise ValueError(
                 f"no {cls.kind} {called}: no {file.name} there, and pickles are not read; {cls._choices()}"
             )
@@ -88,7 +107,7 @@ class Pretrained(ModelMixin):
             ) from err
         expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
         try:
-            stored, _ = read_header(file)
+            stored = read_headers(shard_files(index) if index.is_file() else [file])  # diffusers prefers the index too
         except ValueError as err:
             raise ValueError(f"no {cls.kind} {called}: {err}; fetch it again, or {cls._choices()}") from err
         try:
@@ -99,7 +118,7 @@ class Pretrained(ModelMixin):
     @classmethod
     def shipped_names(cls) -> list[str]:
         """List the names of the weights that come with the package."""
-        return sorted(path.parent.name for path in cls.weights_dir.glob("*/config.json"))
+        return sorted(path.parent.name for path in Path(cls.weights_dir).glob("*/config.json"))
 
     @classmethod
     def _choices(cls) -> str:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from degrade.ops.border import repeat_border
 from degrade.ops.compress import CB_SCALE, CR_SCALE, JPEG_BLOCK, LUMA_WEIGHTS
 
 LAGS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # rows, columns
@@ -77,7 +78,7 @@ def low_pass(image: Tensor) -> Tensor:
     Borders are repeated.
     """
     height, width = image.shape[-2:]
-    image = F.pad(image, (2, 2, 2, 2), mode="replicate")
+    image = repeat_border(image, 2, 2, 2, 2)
     # Sums of shifted images are several times as fast on a CPU as a depthwise convolution, above all backwards.
     image = _binomial(*(image[..., i : i + width] for i in range(5)))
     return _binomial(*(image[..., i : i + height, :] for i in range(5)))

@@ -39,8 +39,9 @@ class FilmBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Apply the block: (B, C, H, W), (B, E, 1, 1) -> (B, C, H, W)."""
         scale, shift = self.film(embedding).chunk(2, dim=1)
-        h = self.conv1(F.silu(x)) * (1 + scale) + shift
-        return x + self.conv2(F.silu(h))
+        # In place where nothing needs the value before: large results are slow to allocate on a CPU.
+        h = (self.conv1(F.silu(x)) * (1 + scale)).add_(shift)
+        return self.conv2(F.silu(h, inplace=True)).add_(x)
 
 
 class FilmUNet(nn.Module):
@@ -80,7 +81,15 @@ class FilmUNet(nn.Module):
 
         The sides h and w must be multiples of `UNET_STRIDE`.
         """
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))  # about twice as fast on a CPU
+        return self.with_features(x, embedding)[0]
+
+    def with_features(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` returns, and what the last convolution sees, before its activation.
+
+        Returns:
+            (B, out_channels, h, w), and (B, widths[0], h, w).
+        """
+        x = self.stem(channels_last(x))
         for block in self.top:
             x = block(x, embedding)
         skip_top = x
@@ -91,10 +100,19 @@ class FilmUNet(nn.Module):
         x = self.to_bottom(F.silu(x))
         for block in self.bottom:
             x = block(x, embedding)
-        x = skip_middle + F.interpolate(self.from_bottom(F.silu(x)), scale_factor=2.0, mode="nearest")
+        x = F.interpolate(self.from_bottom(F.silu(x)), scale_factor=2.0, mode="nearest").add_(skip_middle)
         x = self.middle_up(x, embedding)
-        x = skip_top + F.interpolate(self.from_middle(F.silu(x)), scale_factor=2.0, mode="nearest")
-        return self.head(F.silu(self.top_up(x, embedding)))
+        x = F.interpolate(self.from_middle(F.silu(x)), scale_factor=2.0, mode="nearest").add_(skip_top)
+        features = self.top_up(x, embedding)
+        return self.head(F.silu(features)), features
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Lay out a batch with its channels innermost, in which convolutions on a CPU are up to twice as fast."""
+    try:
+        return x.contiguous(memory_format=torch.channels_last)
+    except RuntimeError:  # inside torch.func.vmap, which has no memory formats
+        return x
 
 
 def run_in_tiles(network: Callable[[slice, slice], Tensor], height: int, width: int, *, tile: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,11 @@ _MOST = {
 }
 _FLOATS = ("F16", "BF16", "F32", "F64")
 
+# What diffusers' EMAModel.save_pretrained adds to a configuration.
+_EMA_KEYS = (
+    "decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power",
+)  # fmt: skip
+
 Shapes = Mapping[str, Collection[int]]
 
 
@@ -41,20 +46,63 @@ def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
     Raises:
         ValueError: the file is not a configuration, or has unknown keys or numbers that are too large.
     """
-    if file.stat().st_size > MAX_CONFIG_BYTES:
-        raise ValueError(f"{file.name} has more than {MAX_CONFIG_BYTES} bytes")
-    try:
-        config = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as err:
-        raise ValueError(f"{file.name} is not JSON ({err})") from err
-    if not isinstance(config, dict):
-        raise ValueError(f"{file.name} is a {type(config).__name__}, not a JSON object")
-    unknown = [key for key in config if key not in known and not key.startswith("_")]
+    config = _read_json(file)
+    unknown = [key for key in config if key not in known and key not in _EMA_KEYS and not key.startswith("_")]
     if unknown:
         raise ValueError(f"{file.name} has unknown keys ({shown(', '.join(unknown))})")
     for key, value in config.items():
         _check_numbers(key, value)
     return config
+
+
+def shard_files(index: Path) -> list[Path]:
+    """List the files that weights are divided into, as ``save_pretrained(max_shard_size=...)`` does.
+
+    Args:
+        index: path of the JSON file that says which file holds which tensor.
+
+    Raises:
+        ValueError: the file is no such index, or one of its files is missing or lies elsewhere.
+    """
+    content = _read_json(index)
+    places, metadata = content.get("weight_map"), content.get("metadata")
+    if not isinstance(places, dict) or not isinstance(metadata, dict):
+        raise ValueError(f"{index.name} has no weight_map and metadata")
+    files = []
+    for name in sorted({shown(name) for name in places.values()}):
+        if Path(name).name != name:
+            raise ValueError(f"{index.name} names {name}, which is not the name of a file beside it")
+        if not (index.parent / name).is_file():
+            raise ValueError(f"{index.name} names {name}, which is missing")
+        files.append(index.parent / name)
+    return files
+
+
+def read_headers(files: Sequence[Path]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Read the type and shape of every tensor in safetensors files, of which no two hold the same tensor.
+
+    Raises:
+        ValueError: a file is not a complete safetensors file, or two hold a tensor of the same name.
+    """
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for file in files:
+        tensors = read_header(file)[0]
+        for name in found.keys() & tensors.keys():
+            raise ValueError(f"{file} holds {shown(name)}, as another file does")
+        found |= tensors
+    return found
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > MAX_CONFIG_BYTES:
+        raise ValueError(f"{file.name} has more than {MAX_CONFIG_BYTES} bytes")
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as err:
+        raise ValueError(f"{file.name} is not JSON ({err})") from err
+    if not isinstance(content, dict):
+        raise ValueError(f"{file.name} is a {type(content).__name__}, not a JSON object")
+    return content
 
 
 def _check_numbers(key: str, value: Any) -> None:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from degrade.ops.compress import LUMA_WEIGHTS
+
 KernelShape = Literal["gaussian", "generalized", "plateau"]
 
 _MIN_SIGMA_PX = 0.05  # a narrower Gaussian is the identity on the pixel grid
@@ -163,7 +165,7 @@ def reflect_pad(image: Tensor, pad_px: int) -> Tensor:
 
 def _mirrored_indices(side: int, pad_px: int) -> Tensor:
     period = max(2 * (side - 1), 1)
-    position = torch.arange(-pad_px, side + pad_px) % period
+    position = torch.arange(-pad_px, side + pad_px, device="cpu") % period
     return torch.minimum(position, (period - position) % period) if side > 1 else torch.zeros_like(position)
 
 
@@ -213,3 +215,25 @@ def unsharp_mask(images: Tensor, amount: Tensor, sigma_px: Tensor, threshold: Te
         return sharp
     strong = detail.detach().abs() > threshold.to(images)[:, None, None, None]
     return torch.lerp(images, sharp, blur(strong.to(images), kernels))
+
+
+def halo(images: Tensor, amount: Tensor, sigma_px: Tensor, limit: Tensor) -> Tensor:
+    """Draw bright and dark lines along edges, as the edge enhancement of scanners, players and DVDs does.
+
+    The detail of the luma that a Gaussian blur removes is multiplied, limited, and added to all three channels; the
+    limit makes wide flat lines of what would be thin peaks.
+
+    Args:
+        images: RGB, (B, 3, H, W) in [0, 1].
+        amount: factor on the detail, (B,); 0 is the identity.
+        sigma_px: standard deviation of the blur, (B,); the lines are about as wide.
+        limit: largest change of a pixel in [0, 1] units, (B,).
+
+    Returns:
+        Images with halos, (B, 3, H, W) in [0, 1]; differentiable in the images.
+    """
+    luma = (images * torch.tensor(LUMA_WEIGHTS, device="cpu").to(images)[:, None, None]).sum(1, keepdim=True)
+    detail = luma - blur(luma, gaussian_kernel(2 * math.ceil(3 * float(sigma_px.max())) + 1, sigma_px))
+    bound = limit.to(images)[:, None, None, None]
+    overshoot = torch.minimum(torch.maximum(amount.to(images)[:, None, None, None] * detail, -bound), bound)
+    return (images + overshoot).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Compress images: JPEG, WebP, chroma subsampling and rounding to 8 bits.
+"""Compress images: JPEG, WebP and rounding to 8 bits.
 
 JPEG and WebP are the real codecs (libjpeg-turbo and libwebp, through OpenCV) with a straight-through gradient: the
 forward pass decodes what the codec wrote, and the backward pass treats the codec as the identity. For a gradient
@@ -6,14 +6,18 @@ through the quantisation table, there is kornia's differentiable JPEG (Reich et 
 slower on a CPU and agrees with libjpeg to 38-44 dB.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from degrade.images.encoder import encode_pixels
+from degrade.ops.straight_through import straight_through, through_pixels
 
 JPEG_BLOCK = 8  # px, side of the blocks that JPEG transforms and quantises (ITU-T T.81)
 
@@ -25,22 +29,12 @@ _JPEG_SAMPLING: dict[str, int] = {
     "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     "4:1:1": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
 }
-_CHROMA_STEP: dict[str, tuple[int, int]] = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2), "4:1:1": (1, 4)}
 # JFIF, which is full-range ITU-R BT.601. The rows are Y, Cb and Cr; Cb and Cr are without their offset of 1/2.
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 RGB_TO_YCBCR = (LUMA_WEIGHTS, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+YCBCR_TO_RGB = np.linalg.inv(RGB_TO_YCBCR).tolist()  # numbers, because exporters have no operator for an inverse
 # Chroma from luma, to three digits: Cb = 0.564 (B - Y), Cr = 0.713 (R - Y). Networks have been trained with these.
 CB_SCALE, CR_SCALE = 0.564, 0.713
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, result: Tensor) -> Tensor:
-        return result.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
 
 
 def quantise(images: Tensor) -> Tensor:
@@ -52,7 +46,7 @@ def quantise(images: Tensor) -> Tensor:
     Returns:
         The same shape, with values k / 255 for integers k in 0..255.
     """
-    return _StraightThrough.apply(images, (images.detach().clamp(0, 1) * 255).round() / 255)
+    return straight_through(images, (images.detach().clamp(0, 1) * 255).round() / 255)
 
 
 def jpeg(images: Tensor, quality: Sequence[int] | Tensor, chroma: ChromaFormat = "4:2:0") -> Tensor:
@@ -70,9 +64,7 @@ def jpeg(images: Tensor, quality: Sequence[int] | Tensor, chroma: ChromaFormat =
         ValueError: the number of qualities is not the number of samples, or one is outside 1..100.
     """
     sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, _JPEG_SAMPLING[chroma]]
-    return _each(
-        images, quality, lambda bgr, q: _round_trip(bgr, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, q, *sampling]), "JPEG"
-    )
+    return _each(images, quality, "jpg", lambda q: [cv2.IMWRITE_JPEG_QUALITY, q, *sampling], "JPEG")
 
 
 def webp(images: Tensor, quality: Sequence[int] | Tensor) -> Tensor:
@@ -88,7 +80,7 @@ def webp(images: Tensor, quality: Sequence[int] | Tensor) -> Tensor:
     Raises:
         ValueError: the number of qualities is not the number of samples, or one is outside 1..100.
     """
-    return _each(images, quality, lambda bgr, q: _round_trip(bgr, ".webp", [cv2.IMWRITE_WEBP_QUALITY, q]), "WebP")
+    return _each(images, quality, "webp", lambda q: [cv2.IMWRITE_WEBP_QUALITY, q], "WebP")
 
 
 def jpeg_differentiable(images: Tensor, quality: Sequence[float] | Tensor) -> Tensor:
@@ -114,33 +106,13 @@ def jpeg_differentiable(images: Tensor, quality: Sequence[float] | Tensor) -> Te
     height, width = images.shape[-2:]
     # kornia would pad to whole 16 x 16 blocks with zeros, which leaves dark borders
     padded = F.pad(images.clamp(0, 1), (0, -width % 16, 0, -height % 16), mode="replicate")
-    decoded = jpeg_codec_differentiable(padded, torch.as_tensor(quality).to(images))
+    with images.device:  # kornia leaves the device of its constants to torch's default
+        decoded = jpeg_codec_differentiable(padded, torch.as_tensor(quality).to(images))
     return decoded[..., :height, :width].clamp(0, 1)
 
 
-def subsample_chroma(images: Tensor, chroma: ChromaFormat = "4:2:0") -> Tensor:
-    """Average Cb and Cr over blocks and enlarge them again, as JPEG and video codecs do; differentiable.
-
-    Args:
-        images: RGB, (B, 3, H, W).
-        chroma: size of the blocks, as rows x columns: 1x1 for 4:4:4, 1x2 for 4:2:2, 2x2 for 4:2:0, 1x4 for 4:1:1.
-
-    Returns:
-        RGB, (B, 3, H, W), with the luma of the input; saturated colours may leave [0, 1] slightly.
-    """
-    step_y, step_x = _CHROMA_STEP[chroma]
-    height, width = images.shape[-2:]
-    to_ycbcr = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64)
-    ycbcr = F.conv2d(images, to_ycbcr.to(images)[:, :, None, None])
-    padded = F.pad(ycbcr[:, 1:], (0, -width % step_x, 0, -height % step_y), mode="replicate")
-    small = F.avg_pool2d(padded, (step_y, step_x))
-    large = F.interpolate(small, size=padded.shape[-2:], mode="bilinear")[..., :height, :width]
-    to_rgb = torch.linalg.inv(to_ycbcr).to(images)
-    return F.conv2d(torch.cat([ycbcr[:, :1], large], 1), to_rgb[:, :, None, None])
-
-
 def _each(
-    images: Tensor, quality: Sequence[int] | Tensor, codec: Callable[[np.ndarray, int], np.ndarray], name: str
+    images: Tensor, quality: Sequence[int] | Tensor, ext: str, options: Callable[[int], list[int]], name: str
 ) -> Tensor:
     qualities = [int(q) for q in quality]
     if len(qualities) != len(images):
@@ -148,14 +120,11 @@ def _each(
     for q in qualities:
         if not 1 <= q <= 100:
             raise ValueError(f"{name} quality {q} is outside 1..100; use 30 for a bad and 95 for a good file")
-    levels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).flip(1).permute(0, 2, 3, 1).contiguous()
-    decoded = np.stack([codec(bgr, q) for bgr, q in zip(levels.cpu().numpy(), qualities, strict=True)])
-    result = torch.from_numpy(decoded).permute(0, 3, 1, 2).flip(1).to(images) / 255
-    return _StraightThrough.apply(images, result)
+    return through_pixels(images, [functools.partial(_round_trip, ext=ext, options=options(q)) for q in qualities])
 
 
-def _round_trip(bgr: np.ndarray, ext: str, options: list[int]) -> np.ndarray:
-    _, encoded = cv2.imencode(ext, bgr, options)
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+def _round_trip(rgb: np.ndarray, ext: str, options: list[int]) -> np.ndarray:
+    encoded = encode_pixels(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), ext, options)
+    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None  # the codec has just written these bytes
-    return decoded
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

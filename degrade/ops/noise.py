@@ -1,4 +1,4 @@
-"""Add noise: Gaussian, Poisson, grey, correlated between pixels or channels, and a camera's shot and read noise.
+"""Add noise: Gaussian, Poisson, grey, correlated between pixels or channels, film grain, and noise of a camera.
 
 Every function transforms standard normal noise that depends only on the integer seed of its sample. So the result is
 differentiable in the image and the strength, and the noise is the same on every device and in every batch.
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from degrade.ops.blur import gaussian_kernel, reflect_pad
 from degrade.ops.compress import LUMA_WEIGHTS
+from degrade.ops.light import linear_to_srgb, srgb_to_linear
+from degrade.seeds import torch_seed
 
 _PHOTONS_AT_WHITE = 256  # Real-ESRGAN uses 2^ceil(log2(number of distinct levels)), which is 256 for a photograph
 
@@ -42,10 +44,11 @@ def standard_noise(
     if len(seeds) != len(images):
         raise ValueError(f"{len(seeds)} seeds for {len(images)} images; pass one seed per sample")
     height, width = images.shape[-2:]
-    kernel = gaussian_kernel(2 * round(3 * correlation_px) + 1, torch.tensor([correlation_px]))[0]
+    kernel = gaussian_kernel(2 * round(3 * correlation_px) + 1, torch.tensor([correlation_px], device="cpu"))[0]
     margin = kernel.shape[-1] - 1  # noise is drawn beyond the borders, so that they are as noisy as the centre
     shape = (1 if grey else 3, 1, height + margin, width + margin)
-    noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    generators = [torch.Generator().manual_seed(torch_seed(seed)) for seed in seeds]
+    noise = torch.stack([torch.randn(shape, generator=generator, device="cpu") for generator in generators])
     if margin:
         noise = F.conv2d(noise.flatten(0, 1), kernel[None, None]) / kernel.square().sum().sqrt()
     noise = noise.reshape(len(seeds), shape[0], height, width).to(images)
@@ -96,12 +99,39 @@ def poisson_noise(images: Tensor, strength: Tensor, seeds: Sequence[int], *, gre
     """
     mean = images.clamp(0, 1)
     if grey:
-        mean = (mean * torch.tensor(LUMA_WEIGHTS).to(images)[:, None, None]).sum(1, keepdim=True)
+        mean = (mean * torch.tensor(LUMA_WEIGHTS, device="cpu").to(images)[:, None, None]).sum(1, keepdim=True)
     photons = (mean * _PHOTONS_AT_WHITE).clamp(min=1e-3)  # the clamp keeps the gradient of the root finite at black
     noise = standard_noise(images, seeds, grey=grey)
     skew = (photons / 2).sqrt().clamp(max=1 / 6)
     deviation = (photons - 2 * skew.square()).clamp(min=1e-12).sqrt() * noise + skew * (noise.square() - 1)
     return images + strength.to(images)[:, None, None, None] * deviation / _PHOTONS_AT_WHITE
+
+
+def film_grain(
+    images: Tensor, sigma: Tensor, seeds: Sequence[int], *, size_px: float = 0.8, grey: bool = False
+) -> Tensor:
+    """Add the grain of photographic film: clumps of a few pixels, strongest in the mid-tones.
+
+    A tone p is a share p of the emulsion that lets light through, so its standard deviation is that of a binomial
+    count, sigma * 2 sqrt(p (1 - p)): the full sigma at mid-grey, almost none at black and at white.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        sigma: standard deviation at mid-grey in [0, 1] units, (B,).
+        seeds: B non-negative integers.
+        size_px: sigma of the Gaussian that correlates neighbouring pixels, >= 0; larger is coarser.
+        grey: add the same grain, that of the luma, to all three channels, as black-and-white film has it; False gives
+            each channel its own, as the dye layers of colour film have it.
+
+    Returns:
+        Grainy images, (B, 3, H, W), not clipped.
+    """
+    tone = images.clamp(0, 1)
+    if grey:
+        tone = (tone * torch.tensor(LUMA_WEIGHTS, device="cpu").to(images)[:, None, None]).sum(1, keepdim=True)
+    spread = 2 * (tone * (1 - tone)).clamp(min=1e-4).sqrt()  # the clamp keeps the gradient of the root finite at black
+    noise = standard_noise(images, seeds, correlation_px=size_px, grey=grey)
+    return images + sigma.to(images)[:, None, None, None] * spread * noise
 
 
 def camera_noise(
@@ -140,33 +170,13 @@ def camera_noise(
     return linear_to_srgb((raw * gain).clamp(0, 1))
 
 
-def srgb_to_linear(images: Tensor) -> Tensor:
-    """Undo the sRGB curve (IEC 61966-2-1): display values in [0, 1] to light in [0, 1], any shape."""
-    images = images.clamp(0, 1)
-    return torch.where(images <= 0.04045, images / 12.92, _power((images.clamp(min=0.04045) + 0.055) / 1.055, 2.4))
-
-
-def linear_to_srgb(light: Tensor) -> Tensor:
-    """Apply the sRGB curve (IEC 61966-2-1): light in [0, 1] to display values in [0, 1], any shape."""
-    light = light.clamp(0, 1)
-    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * _power(light.clamp(min=0.0031308), 1 / 2.4) - 0.055)
-
-
-def _power(values: Tensor, exponent: float) -> Tensor:
-    """Compute ``values ** exponent`` in pieces that are too small for torch to split among threads.
-
-    torch's vector and scalar powers differ in the last bit, and the places where it splits the work decide which
-    pixels get which.
-    """
-    return torch.cat([piece**exponent for piece in values.flatten().split(16384)]).reshape(values.shape)
-
-
 def _demosaic(raw: Tensor) -> Tensor:
     """Keep one colour per pixel (RGGB) and interpolate the others bilinearly."""
     height, width = raw.shape[-2:]
-    row, column = torch.arange(height)[:, None] % 2, torch.arange(width)[None] % 2
+    row = torch.arange(height, device=raw.device)[:, None] % 2
+    column = torch.arange(width, device=raw.device)[None] % 2
     kept = torch.stack([(row == 0) & (column == 0), row != column, (row == 1) & (column == 1)]).to(raw)
     sparse = [[0.25, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 0.25]]
     dense = [[0.0, 0.25, 0.0], [0.25, 1.0, 0.25], [0.0, 0.25, 0.0]]
-    kernels = torch.tensor([sparse, dense, sparse]).to(raw)[:, None]
+    kernels = torch.tensor([sparse, dense, sparse], device="cpu").to(raw)[:, None]
     return F.conv2d(reflect_pad(raw * kept, 1), kernels, groups=3)  # mirrored borders keep the order of the mosaic

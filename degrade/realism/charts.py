@@ -13,6 +13,7 @@ COLOURS: dict[str, str] = {
     Column.OURS: "#1d5fa8",
     Column.BEFORE: "#8f6fc0",
     Column.REAL_ESRGAN: "#c8641b",
+    Column.LIGHT: "#d8a45c",
     Column.BICUBIC: "#3f8f63",
 }
 
@@ -47,23 +48,32 @@ def histogram(samples: Mapping[str, Array], label: str) -> str:
     for name in sorted(shares, key=lambda name: name != Column.REAL):
         y = _scaled(np.minimum(shares[name], top), 0, top, _BOTTOM, _TOP)
         corners = [(x[i + side], y[i]) for i in range(_BINS) for side in (0, 1)]
-        parts.append(_line([(x[0], _BOTTOM), *corners, (x[-1], _BOTTOM)], name, filled=name == Column.REAL))
+        parts.append(_line([(x[0], _BOTTOM), *corners, (x[-1], _BOTTOM)], COLOURS[name], filled=name == Column.REAL))
     return _svg([*parts, *_x_axis(low, high)], label)
 
 
-def spectra(frequencies: Array, log_power: Mapping[str, Array], label: str) -> str:
+def spectra(
+    frequencies: Array,
+    log_power: Mapping[str, Array],
+    label: str,
+    *,
+    band: str = Column.REAL,
+    colours: Mapping[str, str] = COLOURS,
+) -> str:
     """Draw the mean power spectra in decibels, and a band that holds 80 % of the real crops.
 
     Args:
         frequencies: cycles per pixel, (bins,).
         log_power: natural log of power of each column, (N, bins).
         label: description for screen readers.
+        band: the column of the real crops.
+        colours: colour of each column.
 
     Returns:
         An SVG element.
     """
     decibels = {name: 10 / np.log(10) * values for name, values in log_power.items()}
-    lower, upper = np.percentile(decibels[Column.REAL], [10, 90], axis=0)
+    lower, upper = np.percentile(decibels[band], [10, 90], axis=0)
     means = {name: values.mean(0) for name, values in decibels.items()}
     low = min(lower.min(), *(mean.min() for mean in means.values())) - 2
     high = max(upper.max(), *(mean.max() for mean in means.values())) + 2
@@ -72,9 +82,9 @@ def spectra(frequencies: Array, log_power: Mapping[str, Array], label: str) -> s
     def points(values: Array) -> list[tuple[float, float]]:
         return list(zip(x, _scaled(values, low, high, _BOTTOM, _TOP), strict=True))
 
-    band = _line([*points(lower), *reversed(points(upper))], Column.REAL, filled=True)
-    lines = [_line(points(means[name]), name) for name in means]
-    return _svg([band, *lines, *_x_axis(0, 0.5)], label)
+    area = _line([*points(lower), *reversed(points(upper))], colours[band], filled=True)
+    lines = [_line(points(means[name]), colours[name]) for name in means]
+    return _svg([area, *lines, *_x_axis(0, 0.5)], label)
 
 
 def scatter(points: Mapping[str, Array], label: str) -> str:
@@ -103,9 +113,11 @@ def scatter(points: Mapping[str, Array], label: str) -> str:
     return _svg(parts, label, height=_TOP + height + 8)
 
 
-def legend(names: Sequence[str]) -> str:
+def legend(names: Sequence[str], labels: Mapping[str, str] = LABELS, colours: Mapping[str, str] = COLOURS) -> str:
     """Write a line that tells which colour belongs to which column."""
-    keys = (f'<span class="key"><i style="background:{COLOURS[name]}"></i>{LABELS[name]}</span>' for name in names)
+    keys = (
+        f'<span class="key"><i style="background:{colours[name]}"></i>{escape(labels[name])}</span>' for name in names
+    )
     return f'<p class="legend">{"".join(keys)}</p>'
 
 
@@ -116,11 +128,11 @@ def principal_axes(codes: Mapping[str, Array]) -> dict[str, Array]:
     return {name: (values - centre) @ axes[:2].T for name, values in codes.items()}
 
 
-def _line(points: Sequence[tuple[float, float]], name: str, *, filled: bool = False) -> str:
+def _line(points: Sequence[tuple[float, float]], colour: str, *, filled: bool = False) -> str:
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     look = 'fill-opacity="0.3" stroke="none"' if filled else 'fill="none" stroke-width="1.6" stroke-linejoin="round"'
-    colour = "fill" if filled else "stroke"
-    return f'<path d="{path}" {colour}="{COLOURS[name]}" {look}/>'
+    paint = "fill" if filled else "stroke"
+    return f'<path d="{path}" {paint}="{colour}" {look}/>'
 
 
 def _x_axis(low: float, high: float) -> list[str]:

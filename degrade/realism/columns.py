@@ -15,6 +15,7 @@ class Column(StrEnum):
         OURS_LIKE: LR from the degrader under test, with the code of a reference that has the wanted degradation.
         OURS_WRONG: the same, but with a reference that has another degradation.
         REAL_ESRGAN: LR from the recipe of Real-ESRGAN.
+        LIGHT: LR from its light recipe (StableSR, S3Diff).
         BICUBIC: LR from bicubic downsampling.
     """
 
@@ -24,6 +25,7 @@ class Column(StrEnum):
     OURS_LIKE = "ours_like"
     OURS_WRONG = "ours_wrong"
     REAL_ESRGAN = "real_esrgan"
+    LIGHT = "real_esrgan_light"
     BICUBIC = "bicubic"
 
 
@@ -34,5 +36,6 @@ LABELS: dict[str, str] = {
     Column.OURS_LIKE: "ours, right reference",
     Column.OURS_WRONG: "ours, wrong reference",
     Column.REAL_ESRGAN: "Real-ESRGAN",
+    Column.LIGHT: "its light recipe",
     Column.BICUBIC: "bicubic",
 }

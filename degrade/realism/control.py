@@ -29,7 +29,7 @@ from degrade.realism.sets import (
     make_baseline,
     make_like,
 )
-from degrade.realism.statistics import table_of
+from degrade.realism.statistics import mean_spectrum, spectrum_frequencies, table_of
 from degrade.recipes.recipe import DrawnRecipe, Recipe
 
 CONTROL_RECIPES = ("real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic")
@@ -126,8 +126,9 @@ def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
         seed: seed of the noise, of the wrong references and of the baselines.
 
     Returns:
-        For ``ours_like``, ``ours_wrong``, ``real_esrgan`` and ``bicubic``: the correlation of each change with that of
-        the true LR, and the ratio of the energies of the high-pass bands.
+        For ``ours_like``, ``ours_wrong`` and the baselines: the correlation of each change with that of the true LR,
+        and the ratios of the energies of the high-pass bands and of the top quarter of the spectra (geometric means
+        over the crops).
     """
     codes = codes_of(pairs.reference, mix)
     made = {
@@ -137,13 +138,14 @@ def control(pairs: KnownPairs, mix: DegradationMix, *, seed: int) -> Figures:
     }
     clean = table_of(clean_downsampling(pairs.hr, mix.scale))
     truth = _changes(pairs.lr, clean)
-    energy = _high_energy(pairs.lr)
+    energy, top = _high_energy(pairs.lr), _top_quarter(pairs.lr)
     figures: Figures = {}
     for name, lr in made.items():
         changes = _changes(lr, clean)
         for key in CHANGES:
             figures.setdefault(f"correlation_{key}", {})[name] = correlation(truth[key], changes[key])
         figures.setdefault("high_band_energy_ratio", {})[name] = _high_energy(lr) / energy
+        figures.setdefault("top_quarter_energy_ratio", {})[name] = float(np.exp(_top_quarter(lr) - top))
     return figures
 
 
@@ -234,6 +236,11 @@ def _changes(lr: Crops, clean: dict[str, Array]) -> dict[str, Array]:
 
 def _high_energy(crops: Crops) -> float:
     return float(high_pass(to_tensors(crops)).square().mean())
+
+
+def _top_quarter(crops: Crops) -> float:
+    """Average the log power above three quarters of Nyquist over the crops."""
+    return float(mean_spectrum(crops)[spectrum_frequencies() > 3 / 8].mean())
 
 
 def _scores(samples: Crops, truth: Rgb, clean: Rgb) -> dict[str, float]:

@@ -19,7 +19,7 @@ from degrade.realism.columns import Column, Figures
 from degrade.realism.distances import Array, density_coverage, frechet, kid, precision_recall, wasserstein_1
 from degrade.realism.features import FEATURES, LrFeatures
 from degrade.realism.sets import BATCH, CropSets, clean_downsampling
-from degrade.realism.statistics import STATISTICS, luma_chroma, radial_spectrum, spectrum_slope, table_of
+from degrade.realism.statistics import STATISTICS, luma_chroma, mean_spectrum, spectrum_slope, table_of
 
 THUMBNAIL = 8  # px, side of the images that scenes are matched by
 CLASS_BATCH = 16  # crops of each class in a training batch
@@ -42,7 +42,7 @@ def compare_sets(sets: CropSets, *, scale: int, classifier_steps: int, seed: int
     real_features = features.of_crops(sets.real)
     real_table = table_of(sets.real)
     other_table = table_of(sets.made[Column.REAL])
-    real_sd = {key: np.concatenate([real_table[key], other_table[key]]).std() + 1e-9 for key in STATISTICS}
+    real_sd = _spreads(real_table, other_table)
     real_spectrum = mean_spectrum(sets.real)
     clean = clean_downsampling(sets.hr, scale)
     figures: Figures = {}
@@ -62,7 +62,7 @@ def compare_sets(sets: CropSets, *, scale: int, classifier_steps: int, seed: int
         table = other_table if name == Column.REAL else table_of(crops)
         distance = {key: wasserstein_1(real_table[key], table[key]) for key in STATISTICS}
         values |= {f"w1_{key}": value for key, value in distance.items()}
-        values["w1_mean_in_real_sd"] = float(np.mean([distance[key] / real_sd[key] for key in STATISTICS]))
+        values["w1_mean_in_real_sd"] = _mean_in_sd(distance, real_sd)
         values["classifier_accuracy"], values["classifier_auc"] = _verdict(sets, name, classifier_steps, seed)
         for metric, value in values.items():
             figures.setdefault(metric, {})[name] = value
@@ -73,9 +73,35 @@ def compare_sets(sets: CropSets, *, scale: int, classifier_steps: int, seed: int
     return figures
 
 
-def mean_spectrum(crops: Crops) -> Array:
-    """Average `radial_spectrum` over the crops."""
-    return np.mean([radial_spectrum(crop) for crop in crops], axis=0)
+def set_distances(real: Crops, other_real: Crops, made: Crops) -> dict[str, float]:
+    """Compute the distances that need no training, from real to made crops; each is positive, and smaller is nearer.
+
+    Args:
+        real: (N, side, side, 3) uint8.
+        other_real: further real crops, for the spread of the statistics.
+        made: (N, side, side, 3) uint8.
+
+    Returns:
+        frechet, spectrum_distance, and w1_mean_in_real_sd, as `compare_sets` computes them.
+    """
+    features = LrFeatures.shipped()
+    real_table, table = table_of(real), table_of(made)
+    distance = {key: wasserstein_1(real_table[key], table[key]) for key in STATISTICS}
+    return {
+        "frechet": frechet(features.of_crops(real), features.of_crops(made)),
+        "spectrum_distance": float(np.abs(mean_spectrum(made) - mean_spectrum(real)).mean()),
+        "w1_mean_in_real_sd": _mean_in_sd(distance, _spreads(real_table, table_of(other_real))),
+    }
+
+
+def _spreads(one: dict[str, Array], other: dict[str, Array]) -> dict[str, float]:
+    """Compute the standard deviation of every statistic over two tables together."""
+    return {key: float(np.concatenate([one[key], other[key]]).std()) for key in STATISTICS}
+
+
+def _mean_in_sd(distance: dict[str, float], sd: dict[str, float]) -> float:
+    """Average distances in standard deviations, without the statistics that are the same for all real crops."""
+    return float(np.mean([distance[key] / sd[key] for key in STATISTICS if sd[key] > 1e-6]))
 
 
 def matched_scenes(real: Crops, scenes: Crops) -> tuple[list[int], list[int]]:

@@ -66,32 +66,47 @@ def write_page(report: dict[str, Any], evidence: Evidence, path: Path) -> None:
     body = [
         f"<header><p class='over'>Realism report</p><h1>{escape(name)}</h1>{_lead(report)}</header>",
         _tiles(report),
-        _section("What it generates", "The LR is enlarged without smoothing.", _sheet(evidence)),
-        _section(
+        section("What it generates", "The LR is enlarged without smoothing.", _sheet(evidence)),
+        section(
             "Real or generated?",
             f"These are {BLIND_EACH} crops of real LR images and {BLIND_EACH} that the degrader generated, in random "
             "order. Select those that you think were generated, then click Reveal. If you guess, about half are right.",
             _blind(evidence.sets),
         ),
-        _section(
+        section(
             "Image statistics",
             "Each chart shows how often a value occurs. The grey area shows the real images; the line of a good "
             "degrader follows its outline. W1 is the Wasserstein-1 distance to the real images, averaged over all "
             "seeds.",
             legend(list(evidence.codes)) + _histograms(report, evidence.sets),
         ),
-        _section("Spectra and codes", "", _spectra_and_codes(evidence)),
-        _section(
+        section("Spectra and codes", "", _spectra_and_codes(evidence)),
+        section(
             "All figures", _figures_note(settings), "".join(table_html(table, report) for table in tables_of(report))
         ),
-        _section("How this was measured", "", _method(report)),
+        section("How this was measured", "", _method(report)),
     ]
-    head = (
-        f"<meta charset='utf-8'><title>Realism report: {escape(name)}</title><style>\n{_packaged('page.css')}</style>"
-    )
+    script = f"<script>\n{_packaged('page.js')}</script>"
+    write_atomic(path, document(f"Realism report: {name}", "".join(body), script).encode())
+
+
+def document(title: str, body: str, script: str = "") -> str:
+    """Write a page that needs no other files, in the style of our reports.
+
+    Args:
+        title: what the browser shows as its title.
+        body: HTML of the page.
+        script: HTML behind it.
+    """
+    head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>\n{_packaged('page.css')}</style>"
     head += "<meta name='viewport' content='width=device-width, initial-scale=1'><link rel='icon' href='data:,'>"
-    page = f"<!doctype html><html lang='en'><head>{head}</head><body><main>{''.join(body)}</main>"
-    write_atomic(path, f"{page}<script>\n{_packaged('page.js')}</script></body></html>".encode())
+    return f"<!doctype html><html lang='en'><head>{head}</head><body><main>{body}</main>{script}</body></html>"
+
+
+def section(title: str, note: str, content: str) -> str:
+    """Write a section of a page: its heading, what to know about it (text), and its content (HTML)."""
+    lead = f"<p>{escape(note)}</p>" if note else ""
+    return f"<section><h2>{escape(title)}</h2>{lead}{content}</section>"
 
 
 def picture(image: Rgb, alt: str, *, photograph: bool = False) -> str:
@@ -107,11 +122,6 @@ def picture(image: Rgb, alt: str, *, photograph: bool = False) -> str:
 
 def _packaged(name: str) -> str:
     return files("degrade").joinpath("realism", name).read_text(encoding="utf-8")
-
-
-def _section(title: str, note: str, content: str) -> str:
-    lead = f"<p>{escape(note)}</p>" if note else ""
-    return f"<section><h2>{escape(title)}</h2>{lead}{content}</section>"
 
 
 def _lead(report: dict[str, Any]) -> str:

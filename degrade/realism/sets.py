@@ -24,6 +24,7 @@ from degrade.recipes.recipe import DrawnRecipe, Recipe
 BATCH = 8  # crops that a network takes at once
 RECIPES: dict[str, str] = {
     Column.REAL_ESRGAN: "real-esrgan",
+    Column.LIGHT: "real-esrgan-light",
     Column.BICUBIC: "bicubic",
 }  # preset of each baseline's column
 
@@ -36,7 +37,7 @@ class CropSets:
         real: crops from the half of the real images that every set is measured against.
         hr: HR crops that the generated sets were made from, (N, side * scale, side * scale, 3).
         made: crops of each column: ``real`` is the other half of the real images, then ``ours``, ``before`` if it was
-            given, ``real_esrgan`` and ``bicubic``.
+            given, and those of `RECIPES`.
     """
 
     real: Crops
@@ -107,7 +108,7 @@ def make(hr: Crops, mix: DegradationMix, seed: int) -> Crops:
 def make_like(hr: Crops, mix: DegradationMix, codes: torch.Tensor, seed: int) -> Crops:
     """Degrade each crop by the learned degrader with the code given for it, (N, code_dim); ``seed`` draws the noise."""
     looks = zip(codes.tolist(), draw_seeds("noise", seed, len(hr)), strict=True)
-    records = [{"kind": "learned", "code": code, "steps": mix.steps, "noise_seed": noise} for code, noise in looks]
+    records = [mix.learned_record(code, noise) for code, noise in looks]
     return degrade_crops(hr, mix.degrader, records)
 
 

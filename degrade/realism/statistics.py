@@ -214,6 +214,11 @@ def radial_spectrum(image: Rgb) -> Array:
     return np.log(total / np.maximum(1, count) + QUANTISATION**2)
 
 
+def mean_spectrum(crops: Crops) -> Array:
+    """Average `radial_spectrum` over the crops."""
+    return np.mean([radial_spectrum(crop) for crop in crops], axis=0)
+
+
 def spectrum_frequencies() -> Array:
     """Return the centre of each ring of `radial_spectrum` in cycles per pixel, (SPECTRUM_BINS,)."""
     return (np.arange(SPECTRUM_BINS) + 0.5) / (2 * SPECTRUM_BINS)

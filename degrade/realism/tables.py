@@ -26,14 +26,15 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, str], ...]
 
 
-ALL = (Column.REAL, Column.OURS, Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC)
-MADE = (Column.OURS, Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC)
-CONTROLLED = (Column.OURS_LIKE, Column.OURS_WRONG, Column.REAL_ESRGAN, Column.BICUBIC)
+ALL = (Column.REAL, Column.OURS, Column.BEFORE, Column.REAL_ESRGAN, Column.LIGHT, Column.BICUBIC)
+MADE = (Column.OURS, Column.BEFORE, Column.REAL_ESRGAN, Column.LIGHT, Column.BICUBIC)
+CONTROLLED = (Column.OURS_LIKE, Column.OURS_WRONG, Column.REAL_ESRGAN, Column.LIGHT, Column.BICUBIC)
 CHANGES = (
     ("correlation_log_noise", "noise: correlation of the change"),
     ("correlation_log_sharpness", "sharpness: correlation of the change"),
     ("correlation_blockiness", "JPEG blocks: correlation of the change"),
     ("high_band_energy_ratio", "energy of fine detail and grain over that of the true LR (1 is right)"),
+    ("top_quarter_energy_ratio", "energy above 3/8 of the sampling rate over that of the true LR (1 is right)"),
 )
 
 TABLES = (
@@ -147,7 +148,7 @@ TABLES = (
         "hiding", "Does the LR hide detail of its HR?",
         "A small upscaler is trained on each set, and then tested on slightly disturbed crops of the same set. If the "
         "LR hides detail of its HR, the PSNR drops more than for real LR or for a recipe.",
-        (Column.REAL, Column.OURS, Column.OURS_LIKE, Column.BEFORE, Column.REAL_ESRGAN, Column.BICUBIC),
+        (Column.REAL, Column.OURS, Column.OURS_LIKE, Column.BEFORE, Column.REAL_ESRGAN, Column.LIGHT, Column.BICUBIC),
         (
             ("hiding_psnr", "PSNR of the upscaler, dB"),
             ("hiding_drop_last_bit", "drop with noise in the last bit, dB"),
@@ -169,7 +170,7 @@ TABLES = (
         "fidelity_pairs", "Is it faithful to the HR? Real pairs",
         "The same on real pairs. The real column shows how much real LR photographs themselves differ, after their "
         "exposure was matched.",
-        (Column.REAL, Column.OURS_LIKE, Column.REAL_ESRGAN, Column.BICUBIC),
+        (Column.REAL, Column.OURS_LIKE, Column.REAL_ESRGAN, Column.LIGHT, Column.BICUBIC),
         (
             ("colour_shift_delta_e", "mean colour shift, ΔE"),
             ("low_frequency_error", "low frequencies: mean difference, grey levels"),

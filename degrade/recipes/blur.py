@@ -1,4 +1,4 @@
-"""Blur and sharpening as operations of a recipe."""
+"""Blur, sharpening and halos as operations of a recipe."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from degrade.ops.blur import blur, disk_kernel, gaussian_kernel, motion_kernel, sinc_kernel, unsharp_mask
+from degrade.ops.blur import blur, disk_kernel, gaussian_kernel, halo, motion_kernel, sinc_kernel, unsharp_mask
 from degrade.recipes.ranges import (
     Angle,
     AngleRange,
@@ -153,7 +153,7 @@ DrawnBlur = Annotated[
 
 
 def _batch_of_one(value: float | list[float]) -> Tensor:
-    return torch.tensor([value], dtype=torch.float64)
+    return torch.tensor([value], dtype=torch.float64, device="cpu")
 
 
 class Sharpen(BaseStep):
@@ -187,6 +187,40 @@ class DrawnSharpen(DrawnStep):
     def apply(self, image: Tensor, sizes: Sizes) -> Tensor:
         """Sharpen the image where its detail is strong."""
         amount, sigma_px, threshold_255 = (
-            torch.tensor([value]) for value in (self.amount, self.sigma_px, self.threshold_255)
+            torch.tensor([value], device="cpu") for value in (self.amount, self.sigma_px, self.threshold_255)
         )
         return unsharp_mask(image, amount, sigma_px, threshold_255 / 255)
+
+
+class Halo(BaseStep):
+    """Draw bright and dark lines along edges, as edge enhancement does: an unsharp mask of the luma with a limit."""
+
+    op: Literal["halo"] = "halo"
+    amount: PositiveRange = (1.0, 4.0)
+    """Factor on the detail that is added."""
+    sigma_px: LengthRange = (1.0, 2.5)
+    """Standard deviation of the blur whose difference to the image is the detail; the lines are about as wide."""
+    limit_255: PositiveRange = (15.0, 60.0)
+    """Largest change of a pixel in 8-bit levels."""
+
+    def _draw(self, dice: Dice, scale: int) -> "list[DrawnHalo]":
+        amount, sigma_px = dice.uniform(self.amount), dice.uniform(self.sigma_px)
+        return [DrawnHalo(op="halo", amount=amount, sigma_px=sigma_px, limit_255=dice.uniform(self.limit_255))]
+
+    def _summary(self) -> str:
+        return f"halo {span(self.amount)}"
+
+
+class DrawnHalo(DrawnStep):
+    """Draw halos along edges."""
+
+    op: Literal["halo"]
+    amount: Strength
+    sigma_px: Length
+    limit_255: Strength
+
+    def apply(self, image: Tensor, sizes: Sizes) -> Tensor:
+        """Add the limited overshoot to the image."""
+        numbers = (self.amount, self.sigma_px, self.limit_255)
+        amount, sigma_px, limit_255 = (torch.tensor([value], device="cpu") for value in numbers)
+        return halo(image, amount, sigma_px, limit_255 / 255)

@@ -1,11 +1,11 @@
-"""Compression as operations of a recipe: JPEG, WebP, chroma subsampling, rounding to 8 bits."""
+"""Compression as operations of a recipe: JPEG, WebP, rounding to 8 bits."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from degrade.ops.compress import ChromaFormat, jpeg, jpeg_differentiable, quantise, subsample_chroma, webp
+from degrade.ops.compress import ChromaFormat, jpeg, jpeg_differentiable, quantise, webp
 from degrade.recipes.ranges import Dice, Quality, QualityRange, Weights, span
 from degrade.recipes.steps import BaseStep, DrawnStep, Sizes
 
@@ -73,31 +73,6 @@ class DrawnWebp(DrawnStep):
     def apply(self, image: Tensor, sizes: Sizes) -> Tensor:
         """Pass the image through the codec."""
         return webp(image, [self.quality])
-
-
-class Chroma(BaseStep):
-    """Subsample the chroma channels, without the blocks of a codec."""
-
-    op: Literal["chroma"] = "chroma"
-    modes: Weights[ChromaFormat] = Field(default={"4:2:0": 1.0})
-    """Subsampling patterns."""
-
-    def _draw(self, dice: Dice, scale: int) -> "list[DrawnChroma]":
-        return [DrawnChroma(op="chroma", chroma=dice.pick(self.modes))]
-
-    def _summary(self) -> str:
-        return f"chroma {'|'.join(self.modes)}"
-
-
-class DrawnChroma(DrawnStep):
-    """Subsample the chroma channels and enlarge them again."""
-
-    op: Literal["chroma"]
-    chroma: ChromaFormat
-
-    def apply(self, image: Tensor, sizes: Sizes) -> Tensor:
-        """Subsample the image's chroma."""
-        return subsample_chroma(image, self.chroma).clamp(0, 1)
 
 
 class Quantise(BaseStep):

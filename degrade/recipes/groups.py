@@ -76,8 +76,8 @@ class ByScale(BaseStep):
     """Do another chain for every scale, as recipes need whose published numbers depend on it."""
 
     op: Literal["by_scale"] = "by_scale"
-    steps: dict[Literal[2, 3, 4], tuple["Step", ...]] = Field(min_length=1)
-    """Chain of each scale: 2, 3 or 4."""
+    steps: dict[Literal[1, 2, 3, 4], tuple["Step", ...]] = Field(min_length=1)
+    """Chain of each scale: 1, 2, 3 or 4."""
 
     @model_validator(mode="before")
     @classmethod

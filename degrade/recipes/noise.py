@@ -1,4 +1,4 @@
-"""Noise as operations of a recipe: additive, signal-dependent, and that of a camera."""
+"""Noise as operations of a recipe: additive, signal-dependent, film grain, and that of a camera."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from degrade.ops.noise import camera_noise, gaussian_noise, poisson_noise
+from degrade.ops.noise import camera_noise, film_grain, gaussian_noise, poisson_noise
 from degrade.recipes.ranges import (
     Dice,
     Factor,
@@ -20,6 +20,7 @@ from degrade.recipes.ranges import (
     Seed,
     Strength,
     Weights,
+    span,
 )
 from degrade.recipes.steps import BaseStep, DrawnStep, Sizes
 
@@ -70,7 +71,7 @@ class DrawnPoissonNoise(DrawnStep):
 
     def apply(self, image: Tensor, sizes: Sizes) -> Tensor:
         """Add the noise and clip."""
-        return poisson_noise(image, torch.tensor([self.scale]), [self.seed], grey=self.grey).clamp(0, 1)
+        return poisson_noise(image, torch.tensor([self.scale], device="cpu"), [self.seed], grey=self.grey).clamp(0, 1)
 
 
 class DrawnGaussianNoise(DrawnStep):
@@ -96,16 +97,51 @@ class DrawnGaussianNoise(DrawnStep):
         """Add the noise and clip."""
         noisy = gaussian_noise(
             image,
-            torch.tensor([self.sigma_255 / 255]),
+            torch.tensor([self.sigma_255 / 255], device="cpu"),
             [self.seed],
             correlation_px=self.correlation_px,
-            mixing=None if self.mixing is None else torch.tensor(self.mixing),
+            mixing=None if self.mixing is None else torch.tensor(self.mixing, device="cpu"),
             grey=self.grey,
         )
         return noisy.clamp(0, 1)
 
 
 DrawnNoise = Annotated[DrawnPoissonNoise | DrawnGaussianNoise, Field(discriminator="family")]
+
+
+class Grain(BaseStep):
+    """Add film grain: clumps of a few pixels, strongest in the mid-tones; the result is clipped."""
+
+    op: Literal["grain"] = "grain"
+    sigma_255: PositiveRange = (3.0, 15.0)
+    """Standard deviation at mid-grey in 8-bit levels."""
+    size_px: LengthRange = (0.4, 1.2)
+    """Standard deviation of the Gaussian that forms the clumps; 0 gives single pixels."""
+    grey_probability: Probability = 0.5
+    """Chance of one grain for the three channels, as in black-and-white film."""
+
+    def _draw(self, dice: Dice, scale: int) -> "list[DrawnGrain]":
+        sigma_255, size_px = dice.uniform(self.sigma_255), dice.uniform(self.size_px)
+        grey = dice.chance(self.grey_probability)
+        return [DrawnGrain(op="grain", sigma_255=sigma_255, size_px=size_px, grey=grey, seed=dice.seed())]
+
+    def _summary(self) -> str:
+        return f"grain {span(self.sigma_255)}"
+
+
+class DrawnGrain(DrawnStep):
+    """Add film grain."""
+
+    op: Literal["grain"]
+    sigma_255: Strength
+    size_px: Length
+    grey: bool
+    seed: Seed
+
+    def apply(self, image: Tensor, sizes: Sizes) -> Tensor:
+        """Add the grain and clip."""
+        sigma = torch.tensor([self.sigma_255 / 255], device="cpu")
+        return film_grain(image, sigma, [self.seed], size_px=self.size_px, grey=self.grey).clamp(0, 1)
 
 
 class Camera(BaseStep):
@@ -150,7 +186,7 @@ class DrawnCamera(DrawnStep):
 
     def apply(self, image: Tensor, sizes: Sizes) -> Tensor:
         """Take the image back to raw light, add the noise there, and develop it again."""
-        shot, read, gains = (torch.tensor([value]) for value in (self.shot, self.read, self.gains))
+        shot, read, gains = (torch.tensor([value], device="cpu") for value in (self.shot, self.read, self.gains))
         return camera_noise(image, shot, read, gains, [self.seed], mosaic=self.mosaic)
 
 

@@ -14,21 +14,59 @@ from typing import Annotated
 
 from pydantic import Field
 
-from degrade.recipes.blur import Blur, DrawnBlur, DrawnSharpen, Sharpen
-from degrade.recipes.compress import Chroma, DrawnChroma, DrawnJpeg, DrawnQuantise, DrawnWebp, Jpeg, Quantise, Webp
-from degrade.recipes.noise import Camera, DrawnCamera, DrawnNoise, Noise
+from degrade.recipes.blur import Blur, DrawnBlur, DrawnHalo, DrawnSharpen, Halo, Sharpen
+from degrade.recipes.chroma import Chroma, DrawnChroma
+from degrade.recipes.compress import DrawnJpeg, DrawnQuantise, DrawnWebp, Jpeg, Quantise, Webp
+from degrade.recipes.lens import Aberration, DrawnAberration, DrawnLensBlur, LensBlur
+from degrade.recipes.levels import Banding, Dither, DrawnBanding, DrawnDither
+from degrade.recipes.noise import Camera, DrawnCamera, DrawnGrain, DrawnNoise, Grain, Noise
 from degrade.recipes.resize import DrawnResize, Resize
+from degrade.recipes.scan import DrawnInterlace, DrawnScanLines, Interlace, ScanLines
+from degrade.recipes.screens import DrawnHalftone, DrawnScreentone, Halftone, Screentone
+from degrade.recipes.video import DrawnVideo, Video
 
-Operation = Blur | Resize | Noise | Camera | Jpeg | Webp | Chroma | Sharpen | Quantise
+Operation = (
+    Blur
+    | LensBlur
+    | Aberration
+    | Resize
+    | Noise
+    | Grain
+    | Camera
+    | Jpeg
+    | Webp
+    | Video
+    | Chroma
+    | Sharpen
+    | Halo
+    | Banding
+    | Dither
+    | Halftone
+    | Screentone
+    | Interlace
+    | ScanLines
+    | Quantise
+)
 DrawnOperation = Annotated[
     DrawnBlur
+    | DrawnLensBlur
+    | DrawnAberration
     | DrawnResize
     | DrawnNoise
+    | DrawnGrain
     | DrawnCamera
     | DrawnJpeg
     | DrawnWebp
+    | DrawnVideo
     | DrawnChroma
     | DrawnSharpen
+    | DrawnHalo
+    | DrawnBanding
+    | DrawnDither
+    | DrawnHalftone
+    | DrawnScreentone
+    | DrawnInterlace
+    | DrawnScanLines
     | DrawnQuantise,
     Field(discriminator="op"),
 ]

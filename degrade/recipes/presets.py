@@ -7,7 +7,10 @@
 | real-esrgan-light | StableSR, also S3Diff |
 | bsrgan | BSRGAN (arXiv 2103.14006), with our camera model in the place of the ISP that it does not ship |
 | neosr | neosr's on-the-fly options |
+| resshift | ResShift (arXiv 2307.12348), also SinSR: Real-ESRGAN with half of the second orders, other kernels |
 | redux | traiNNer-redux' defaults: resizes and JPEG; its blurs stand at probability 0, ready to be raised in a file |
+
+``degrade/recipes/media_presets.py`` has those of web pages, video, film and print.
 
 Real-ESRGAN sharpens its HR (``l1_gt_usm``) and degrades the sharpened image. A pair must hold the HR that its LR was
 made from, so the presets degrade the HR as it is; sharpen the HR folder itself for targets with halos.
@@ -18,6 +21,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from degrade.ops.resize import ResizeMode
+from degrade.recipes import media_presets
 from degrade.recipes.blur import Blur
 from degrade.recipes.compress import Jpeg
 from degrade.recipes.groups import ByScale, Chain, OneOf, Shuffle, Step
@@ -46,6 +50,7 @@ REAL_ESRGAN_LIGHT = RealEsrganOptions(
     betag_range2=(0.5, 2),
     betap_range2=(1, 1.5),
 )
+RESSHIFT = RealEsrganOptions(second_order_prob=0.5, kernel_size=(3, 19), kernel_size2=(3, 13))
 NEOSR = RealEsrganOptions(
     resize_prob=(0.3, 0.4, 0.3),
     resize_range=(0.5, 1.5),
@@ -94,7 +99,8 @@ def _bsrgan() -> tuple[Step, ...]:
     )
     # the pre-downsampling by 2 belongs to x4 only; what follows it has the numbers of x2
     x4 = OneOf(steps=(Chain(steps=(half, _bsrgan_shuffle(2))), _bsrgan_shuffle(4)), weights=(0.25, 0.75))
-    chains: dict[Literal[2, 3, 4], tuple[Step, ...]] = {2: (_bsrgan_shuffle(2),), 3: (_bsrgan_shuffle(3),), 4: (x4,)}
+    # no chain for scale 1, for which nothing was published
+    chains: dict[Literal[1, 2, 3, 4], tuple[Step, ...]] = {2: (_bsrgan_shuffle(2),), 3: (_bsrgan_shuffle(3),), 4: (x4,)}
     return (ByScale(steps=chains), Jpeg(quality=(30, 95)))
 
 
@@ -167,6 +173,15 @@ _PRESETS: dict[str, tuple[str, Callable[[], tuple[Step, ...]]]] = {
     "real-esrgan-light": ("StableSR, S3Diff: sigma 0.2-1.5 px, noise 1-15, JPEG 60-95", REAL_ESRGAN_LIGHT.steps),
     "bsrgan": ("BSRGAN: two blurs, resizes, noise 2-25, JPEG 30-95, camera noise in random order", _bsrgan),
     "neosr": ("neosr on the fly: sigma 0.2-3 px, noise 0-2, JPEG 40-95", NEOSR.steps),
+    "resshift": ("ResShift, SinSR: Real-ESRGAN, second order in half of the draws, kernels 3-19 px", RESSHIFT.steps),
     "redux": ("traiNNer-redux defaults: resizes and JPEG 75-95", _redux),
+    "wtp-codecs": ("wtp_dataset_destroyer: JPEG, WebP, H.264, HEVC, VP9, MPEG-2, MPEG-4", media_presets.wtp_codecs),
+    "web-photo": ("ours: reduced by some program, sharpened, saved twice", media_presets.web_photo),
+    "web-video": ("ours: H.264 upload, encoded again as H.264, VP9 or HEVC", media_presets.web_video),
+    "dvd": ("ours: edge enhancement, combing, MPEG-2", media_presets.dvd),
+    "vhs": ("ours: soft luma, softer colour, noise, halos, combing, capture codec", media_presets.vhs),
+    "film": ("ours: soft scan with film grain 4-20", media_presets.film),
+    "print": ("ours: scan of a four-colour halftone", media_presets.print_),
+    "manga": ("ours: scan of grey printed as screentone", media_presets.manga),
 }
 PRESET_NAMES = tuple(_PRESETS)

@@ -28,16 +28,16 @@ its end. The result is always rounded to 8 bits.
 torch.Size([2, 3, 16, 16])
 """
 
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from degrade.ops.compress import quantise
+from degrade.ops.out_of_range import OutOfRange, bounded
 from degrade.recipes.file import read_recipe_file, validated
 from degrade.recipes.groups import Step, draw_chain, summarise
 from degrade.recipes.operations import DrawnOperation
@@ -45,10 +45,11 @@ from degrade.recipes.presets import PRESET_NAMES, preset_steps
 from degrade.recipes.ranges import Dice
 from degrade.recipes.resize import DrawnResize
 from degrade.recipes.steps import DrawnStep, Sizes, StrictModel
+from degrade.seeds import draw_seeds
 
 __all__ = ["PRESET_NAMES", "ClassicalDegrader", "DrawnRecipe", "Recipe"]
 
-_SCALES = (2, 3, 4)
+_SCALES = (1, 2, 3, 4)
 
 
 class DrawnRecipe(StrictModel):
@@ -57,7 +58,7 @@ class DrawnRecipe(StrictModel):
     With the HR image, this is enough to make the LR again to the byte. Shards store ``to_dict``.
     """
 
-    scale: Literal[2, 3, 4]
+    scale: Literal[1, 2, 3, 4]
     """HR side / LR side."""
     steps: list[DrawnOperation]
     """The operations, in order."""
@@ -166,13 +167,13 @@ class Recipe(StrictModel):
 
         Args:
             seed: non-negative integer.
-            scale: HR side / LR side: 2, 3 or 4.
+            scale: HR side / LR side: 1, 2, 3 or 4.
 
         Raises:
             ValueError: an unsupported scale or a negative seed.
         """
         if scale not in _SCALES:
-            raise ValueError(f"scale {scale} is not supported; use 2, 3 or 4")
+            raise ValueError(f"scale {scale} is not supported; use 1, 2, 3 or 4")
         steps: list[DrawnStep] = draw_chain(self.steps, Dice(seed), scale)
         resizes = [step for step in steps if isinstance(step, DrawnResize)]
         if not resizes or not resizes[-1].to_lr_size:
@@ -208,7 +209,7 @@ class ClassicalDegrader(nn.Module):
 
     Args:
         recipe: a recipe, or the name of a preset.
-        scale: HR side / LR side: 2, 3 or 4.
+        scale: HR side / LR side: 1, 2, 3 or 4.
     """
 
     def __init__(self, recipe: Recipe | str, scale: int = 4) -> None:
@@ -218,14 +219,22 @@ class ClassicalDegrader(nn.Module):
         self.recipe.draw(0, scale)  # an unsupported scale fails here, not in the training loop
 
     def forward(
-        self, hr: Tensor, seeds: Sequence[int] | None = None, generator: torch.Generator | None = None
+        self,
+        hr: Tensor,
+        seeds: Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        out_of_range: OutOfRange = "refuse",
     ) -> Tensor:
         """Degrade a batch.
 
         Args:
             hr: RGB, (B, 3, H, W) in [0, 1], sides multiples of the scale.
             seeds: B non-negative integers; None draws them.
-            generator: CPU generator that draws the seeds; None takes them from the operating system's entropy.
+            generator: draws the seeds; None takes them from the operating system's entropy. ``torch.default_generator``
+                is the global one, and follows ``torch.manual_seed``.
+            out_of_range: what to do with values of ``hr`` outside [0, 1]: "refuse", "clamp" or "pass", as
+                `RealisticDegrader` does.
 
         Returns:
             LR, (B, 3, H / scale, W / scale) in [0, 1], multiples of 1/255.
@@ -233,19 +242,14 @@ class ClassicalDegrader(nn.Module):
         Raises:
             ValueError: there is not one seed per image, or ``hr`` does not fit.
         """
+        hr = bounded(hr, "hr", out_of_range)
         if seeds is None:
-            seeds = _fresh_seeds(len(hr), generator)
+            seeds = draw_seeds(len(hr), generator)
         return self.recipe.apply(hr, [self.recipe.draw(int(seed), self.scale) for seed in seeds])
 
     def extra_repr(self) -> str:
         """Return what ``print(layer)`` shows between the brackets."""
         return f"recipe={self.recipe.name!r}, scale={self.scale}"
-
-
-def _fresh_seeds(count: int, generator: torch.Generator | None) -> list[int]:
-    if generator is None:
-        return [secrets.randbits(63) for _ in range(count)]
-    return cast(list[int], torch.randint(2**63 - 1, (count,), generator=generator).tolist())
 
 
 def _check_batch(hr: Tensor, params_list: Sequence[DrawnRecipe]) -> None:

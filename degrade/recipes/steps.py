@@ -6,9 +6,9 @@ A step of a recipe file has ranges. Drawing the step for one image gives drawn s
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from degrade.recipes.ranges import Dice, Probability
@@ -23,6 +23,8 @@ class StrictModel(BaseModel):
 class BaseStep(StrictModel, ABC):
     """Base of the steps of a recipe: ranges, and how numbers are drawn from them."""
 
+    later_options: ClassVar[tuple[str, ...]] = ()  # added when data sets had been made with the step
+
     probability: Probability = 1.0
     """Chance that the step happens at all, drawn per sample."""
 
@@ -32,6 +34,12 @@ class BaseStep(StrictModel, ABC):
 
     @abstractmethod
     def _draw(self, dice: Dice, scale: int) -> "Sequence[DrawnStep]": ...
+
+    @model_serializer(mode="wrap")
+    def _without_unused_later_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out later options at their defaults: the seed of a pair is a hash of the recipe with all it writes."""
+        unused = {name for name in self.later_options if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in handler(self).items() if name not in unused}
 
     def summary(self) -> str:
         """Describe the step in a few words, for a one-line summary of the recipe."""

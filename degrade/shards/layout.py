@@ -3,8 +3,9 @@
     pairs-000000.tar      KEY.hr.png, KEY.json, KEY.lr.png for every pair, sorted; the same plan gives the same bytes
     pairs-000000.json     done marker, renamed into place last: count, bytes, sha256, failures with reasons
 
-A shard without its marker is not finished. A shard whose pairs all failed has a marker and no tar, because webdataset
-stops at an empty tar.
+A data set of another format consists of parts too, each with a marker and a file of its own: ``pairs-000000.jsonl``,
+which lists the pairs of images in folders, or ``pairs-000000.parquet``. A part without its marker is not finished. A
+part whose pairs all failed has a marker and no file, because webdataset stops at an empty tar.
 """
 
 import json
@@ -16,14 +17,17 @@ from pathlib import Path
 
 from degrade.files.names import PREVIEW
 from degrade.files.store import Store, open_store
+from degrade.shards.card import CARD, is_ours
 
 MANIFEST, PLAN = "manifest.json", "plan.jsonl"
-TIMM_INDEX, WIDS_INDEX, STATS, FAILURES = "_info.json", "shardindex.json", "stats.json", "failures.jsonl"
-INDEXES = (TIMM_INDEX, WIDS_INDEX, STATS, FAILURES, PREVIEW)  # written anew from the shards at the end of every run
+TIMM_INDEX, STATS, FAILURES = "_info.json", "stats.json", "failures.jsonl"
+META_INFO, METADATA = "meta_info.txt", "metadata.jsonl"
+# written anew from the shards at the end of every run
+INDEXES = (TIMM_INDEX, STATS, FAILURES, META_INFO, METADATA, PREVIEW)
 
 MARKER_READERS = 16  # threads: reading a small file of an object store is mostly waiting
 
-_SHARD_FILE = re.compile(r"pairs-(\d{6,})\.(tar|json)")
+_SHARD_FILE = re.compile(r"pairs-(\d{6,})\.(tar|jsonl|parquet|json)")
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,18 @@ class ShardMarker:
     """Hold the content of a done marker.
 
     Attributes:
-        count: number of pairs in the tar.
-        tar_bytes: size of the tar; 0 without one.
-        sha256: hash of the tar; "" without one.
+        count: number of pairs in the shard.
+        bytes: size of everything that the part holds.
+        file: name of its file; "" without pairs.
+        file_bytes: size of this file; 0 without one.
+        sha256: hash of this file; "" without one.
         failures: the planned pairs that could not be made, each with its ``reason``.
     """
 
     count: int
-    tar_bytes: int
+    bytes: int
+    file: str
+    file_bytes: int
     sha256: str
     failures: list[dict[str, object]]
 
@@ -53,29 +61,25 @@ def sample_key(slot: int) -> str:
     return f"{slot:09d}"
 
 
+def part_name(shard: int, extension: str) -> str:
+    """Name the file with this extension of a shard, or of what takes its place in another format."""
+    return f"pairs-{shard:06d}.{extension}"
+
+
 def tar_name(shard: int) -> str:
     """Name the tar of a shard."""
-    return f"pairs-{shard:06d}.tar"
+    return part_name(shard, "tar")
 
 
 def marker_name(shard: int) -> str:
     """Name the done marker of a shard."""
-    return f"pairs-{shard:06d}.json"
-
-
-def tar_index(name: str) -> int | None:
-    """Return the number of the shard whose tar has this name; None for any other file."""
-    return _shard_index(name, "tar")
+    return part_name(shard, "json")
 
 
 def marker_index(name: str) -> int | None:
     """Return the number of the shard whose done marker has this name; None for any other file."""
-    return _shard_index(name, "json")
-
-
-def _shard_index(name: str, extension: str) -> int | None:
     found = _SHARD_FILE.fullmatch(name)
-    return int(found[1]) if found and found[2] == extension else None
+    return int(found[1]) if found and found[2] == "json" else None
 
 
 def write_marker(store: Store, shard: int, marker: ShardMarker) -> None:
@@ -84,14 +88,7 @@ def write_marker(store: Store, shard: int, marker: ShardMarker) -> None:
     Raises:
         ShardError: the disk is full or not writable.
     """
-    content = {
-        "bytes": marker.tar_bytes,
-        "count": marker.count,
-        "failures": marker.failures,
-        "sha256": marker.sha256,
-        "tar": tar_name(shard) if marker.count else "",
-    }
-    store.write(marker_name(shard), json_line(content))
+    store.write(marker_name(shard), json_line(vars(marker)))
 
 
 def read_marker(out: Path | str | Store, shard: int) -> ShardMarker | None:
@@ -103,13 +100,16 @@ def read_marker(out: Path | str | Store, shard: int) -> ShardMarker | None:
     try:
         marker = json.loads(open_store(out).read(marker_name(shard)))
         failures = [dict(failure) for failure in marker["failures"]]
-        return ShardMarker(int(marker["count"]), int(marker["bytes"]), str(marker["sha256"]), failures)
+        sizes = {name: int(marker[name]) for name in ("count", "bytes", "file_bytes")}
+        if not (marker["file"] == "" or _SHARD_FILE.fullmatch(marker["file"])):
+            return None
+        return ShardMarker(**sizes, file=marker["file"], sha256=str(marker["sha256"]), failures=failures)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
 def shard_is_done(out: Path | str | Store, shard: int, *, retry_failed: bool = False) -> bool:
-    """Tell whether a shard is finished: its marker exists, and its tar has the size that the marker states.
+    """Tell whether a shard is finished: its marker exists, and its file has the size that the marker states.
 
     Args:
         out: a folder, an address that fsspec opens, or a store.
@@ -122,7 +122,7 @@ def shard_is_done(out: Path | str | Store, shard: int, *, retry_failed: bool = F
 
 def _finished(store: Store, shard: int) -> ShardMarker | None:
     marker = read_marker(store, shard)
-    fits = marker and (marker.count == 0 or store.size(tar_name(shard)) == marker.tar_bytes)
+    fits = marker and (marker.count == 0 or store.size(marker.file) == marker.file_bytes)
     return marker if fits else None
 
 
@@ -160,9 +160,9 @@ def remove_stale(store: Store, shards: Iterable[int] | None = None) -> None:
         store: where the data set is.
         shards: remove only the files of these shards, for a node that shares the store with others. None removes all.
     """
-    store.remove_stale(
-        None if shards is None else {name(shard) for shard in shards for name in (tar_name, marker_name)}
-    )
+    extensions = ("tar", "jsonl", "images", "parquet", "json")
+    names = None if shards is None else {part_name(shard, kind) for shard in shards for kind in extensions}
+    store.remove_stale(names)
 
 
 def has_shards(store: Store) -> bool:
@@ -173,7 +173,8 @@ def has_shards(store: Store) -> bool:
 def remove_data_set(store: Store) -> None:
     """Remove what `degrade synth` wrote and nothing else. The manifest goes last, so this can be continued as well."""
     shard_files = [name for name in store.names() if _SHARD_FILE.fullmatch(name)]  # markers sort before their tars
-    for name in [*shard_files, *INDEXES, PLAN, MANIFEST]:
+    card = [CARD] if is_ours(store) else []
+    for name in [*shard_files, *INDEXES, *card, PLAN, MANIFEST]:
         store.remove(name)
     remove_stale(store)
 

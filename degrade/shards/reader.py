@@ -8,6 +8,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +23,7 @@ from degrade.files.store import is_object, open_store
 from degrade.files.tars import TAR_ERRORS, shard_paths, tar_members
 from degrade.images.codec import read_image
 from degrade.images.tensors import to_tensor
+from degrade.shards.patches import Patches
 from degrade.shards.record import read_record
 
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # gzip, bzip2, xz
@@ -34,6 +36,8 @@ def read_pairs(
     seed: int = 0,
     resampled: bool = False,
     where: Callable[[dict[str, Any]], bool] | None = None,
+    crop: int | None = None,
+    augment: bool = False,
     handler: Callable[[Exception], bool] = wds.reraise_exception,
 ) -> wds.DataPipeline:
     """Iterate over the pairs of a data set.
@@ -48,12 +52,15 @@ def read_pairs(
     Args:
         shards: folder of tars, a tar, a brace pattern, addresses that webdataset opens, or a list of these.
         shuffle: number of pairs in the shuffle buffer; shards are shuffled too. 0 = in order.
-        seed: seed of all shuffling. Every iteration is another epoch with another order, so keep the workers of a
-            ``DataLoader`` alive (``persistent_workers=True``).
+        seed: seed of all shuffling and of the patches. Every iteration is another epoch with another order and other
+            patches, so keep the workers of a ``DataLoader`` alive (``persistent_workers=True``).
         resampled: draw shards at random without end, in every process. For distributed training, where shards cannot
             be divided evenly, and the first process to finish would make the others wait forever.
         where: called with the record of a pair before its images are decoded; returns whether the pair is wanted. For
             example, ``lambda meta: meta["psnr_to_clean"] > 30`` selects mild degradations. None for all pairs.
+        crop: cut patches with this side, in HR pixels, a multiple of the scale; another one in every epoch. None for
+            whole images.
+        augment: flip and rotate HR and LR alike.
         handler: called with the error of a broken sample: ``webdataset.warn_and_continue`` skips the sample; the
             default raises the error.
 
@@ -61,14 +68,14 @@ def read_pairs(
         Dicts of ``key`` (str), ``hr`` (3, H, W) and ``lr`` (3, h, w), float32 in [0, 1], and ``meta`` (dict, the json).
 
     Raises:
-        ValueError: the shards do not exist. While iterating: a sample lacks an image, or its record lacks a key that
-            ``where`` uses.
+        ValueError: the shards do not exist. While iterating: a sample lacks an image, its record lacks a key that
+            ``where`` uses, or it is smaller than the crop.
         ImageError: while iterating: an image cannot be decoded.
         ShardError: while iterating: a tar cannot be read, or not to its end.
     """
     order = _ShardOrder(shard_paths(shards), seed, shuffled=shuffle > 0, resampled=resampled)
     buffer = [wds.detshuffle(shuffle, initial=shuffle, seed=seed)] if shuffle else []
-    pairs = partial(_pairs, where=where, handler=handler)
+    pairs = partial(_pairs, where=where, patches=Patches(crop, augment, seed), handler=handler)
     return wds.DataPipeline(order, partial(_samples, handler=handler), *buffer, pairs)
 
 
@@ -86,12 +93,12 @@ class _ShardOrder(IterableDataset[dict[str, str]]):
         place, places = rank * workers + worker, processes * workers
         if self.resampled:
             draw = random.Random(f"{self.seed}/{self.epoch}/{place}")
-            while True:
-                yield {"url": draw.choice(self.tars)}
+            for turn in count():
+                yield {"url": draw.choice(self.tars), "turn": f"{self.epoch}/{place}/{turn}"}
         order = list(self.tars)
         if self.shuffled:
             random.Random(f"{self.seed}/{self.epoch}").shuffle(order)  # equal everywhere: shares must not overlap
-        yield from ({"url": tar} for tar in order[place::places])
+        yield from ({"url": tar, "turn": str(self.epoch)} for tar in order[place::places])
 
 
 def _samples(shards: Iterable[dict[str, str]], handler: Callable[[Exception], bool]) -> Iterator[dict[str, Any]]:
@@ -101,7 +108,8 @@ def _samples(shards: Iterable[dict[str, str]], handler: Callable[[Exception], bo
         try:
             with contextlib.ExitStack() as opened:
                 files = tar_file_expander([{"url": url, "stream": _open(url, opened)}], wds.reraise_exception)
-                yield from group_by_keys(files, handler=wds.reraise_exception)
+                for sample in group_by_keys(files, handler=wds.reraise_exception):
+                    yield {**sample, "__turn__": shard["turn"]}
         except ShardError as error:
             if not handler(error):
                 return
@@ -139,6 +147,7 @@ def _open(url: str, opened: contextlib.ExitStack) -> BinaryIO:
 def _pairs(
     samples: Iterable[dict[str, Any]],
     where: Callable[[dict[str, Any]], bool] | None,
+    patches: Patches,
     handler: Callable[[Exception], bool],
 ) -> Iterator[dict[str, str | Tensor | dict[str, Any]]]:
     for sample in samples:
@@ -149,17 +158,16 @@ def _pairs(
                 raise ValueError(f"{_place(sample)}: {error}") from error
             if where is not None and not _wanted(where, meta, sample):
                 continue
-            pair = {
-                "key": sample["__key__"],
-                "hr": _image(sample, "hr"),
-                "lr": _image(sample, "lr"),
-                "meta": meta,
-            }
+            hr, lr = _image(sample, "hr"), _image(sample, "lr")
+            try:
+                hr, lr = patches.cut(hr, lr, sample["__key__"], sample["__turn__"])
+            except ValueError as error:
+                raise ValueError(f"{_place(sample)}: {error}") from error
         except Exception as error:  # the handler decides, as in webdataset's own stages
             if handler(error):
                 continue
             break
-        yield pair
+        yield {"key": sample["__key__"], "hr": hr, "lr": lr, "meta": meta}
 
 
 def _wanted(where: Callable[[dict[str, Any]], bool], meta: dict[str, Any], sample: dict[str, Any]) -> bool:

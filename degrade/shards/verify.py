@@ -1,8 +1,8 @@
-"""Check a data set of pairs, whoever made it: hashes, decoding, sizes, alignment, duplicates, missing partners."""
+"""Check a data set of pairs, ours or anyone's: hashes, decoding, sizes, alignment, duplicates, missing partners."""
 
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 
 from degrade.errors import ImageError, ShardError, shown
-from degrade.files.names import split_member
 from degrade.files.store import DiskStore
-from degrade.files.tars import TarMember, read_member, shard_paths, tar_members
+from degrade.files.tars import shard_paths
 from degrade.images.alignment import subpixel_shift
 from degrade.images.codec import read_image
 from degrade.images.geometry import Rgb
 from degrade.shards.layout import marker_index, read_marker, tar_name
 from degrade.shards.record import read_record
+from degrade.shards.tar_pairs import TarPair, find_pairs
 
 MAX_SHIFT_LR_PX = 0.1  # a set of pairs is aligned when the median shift is below this
 _SURE = 0.5  # response of subpixel_shift above which the shift of one pair is known to about 0.1 px
@@ -81,18 +81,6 @@ class VerifyReport:
         return "\n".join([*lines, "all is well" if self.ok else f"{len(self.problems)} problems"])
 
 
-@dataclass(frozen=True)
-class _Pair:
-    tar: str
-    key: str
-    hr: TarMember
-    lr: TarMember
-    json: TarMember | None
-
-    def __str__(self) -> str:
-        return _place(self.key, self.tar)
-
-
 def verify_shards(path: str | Path, *, sample: int | None = None) -> VerifyReport:
     """Check a data set of pairs.
 
@@ -131,7 +119,7 @@ def _marker_problems(tars: list[str]) -> Iterator[str]:
                     yield f"{tar} is missing, but its marker exists; run synth again"
 
 
-def _chosen_pairs(tars: list[str], sample: int | None, report: VerifyReport) -> Iterator[_Pair]:
+def _chosen_pairs(tars: list[str], sample: int | None, report: VerifyReport) -> Iterator[TarPair]:
     """Yield the pairs to decode, evenly spread over the tars."""
     for number, tar in enumerate(tars):
         pairs = _find_pairs(tar, report.problems)
@@ -142,10 +130,10 @@ def _chosen_pairs(tars: list[str], sample: int | None, report: VerifyReport) -> 
         yield from (pairs[i * len(pairs) // share] for i in range(share))
 
 
-def _find_pairs(tar: str, problems: list[str]) -> list[_Pair]:
+def _find_pairs(tar: str, problems: list[str]) -> list[TarPair]:
     """Group the members of a tar into pairs; a sample without a partner is a problem."""
     try:
-        members = tar_members(tar)
+        pairs, incomplete = find_pairs(tar)
         with open(tar, "rb") as file:
             file.seek(-2 * len(_END), os.SEEK_END)
             end = file.read()
@@ -156,25 +144,11 @@ def _find_pairs(tar: str, problems: list[str]) -> list[_Pair]:
     except ShardError as error:
         problems.append(str(error))
         return []
-    samples: dict[str, dict[str, TarMember]] = defaultdict(dict)
-    for member in members:
-        key, part, _ = split_member(member.name)
-        if part:
-            if part in samples[key]:
-                name = shown(samples[key][part].name)
-                problems.append(f"{_place(key, tar)} has two {part} files, {name} is one")
-            samples[key][part] = member
-    pairs = []
-    for key, parts in samples.items():
-        if "hr" in parts and "lr" in parts:
-            pairs.append(_Pair(tar, key, parts["hr"], parts["lr"], parts.get("json")))
-        elif "hr" in parts or "lr" in parts:
-            has, lacks = ("HR", "LR") if "hr" in parts else ("LR", "HR")
-            problems.append(f"{_place(key, tar)} has an {has} image but no {lacks} image")
+    problems += incomplete
     return pairs
 
 
-def _measure(pairs: Iterator[_Pair], report: VerifyReport) -> None:
+def _measure(pairs: Iterator[TarPair], report: VerifyReport) -> None:
     seen: dict[bytes, str] = {}
     scales: Counter[int] = Counter()
     examples: dict[int, str] = {}
@@ -217,16 +191,15 @@ def _measure(pairs: Iterator[_Pair], report: VerifyReport) -> None:
             )
 
 
-def _decode(pair: _Pair) -> tuple[Rgb, Rgb, int]:
+def _decode(pair: TarPair) -> tuple[Rgb, Rgb, int]:
     """Decode both images, and compute the scale; it must match the scale in the JSON record, if that has one.
 
     Raises:
         ValueError: an image or the record is broken, or the sizes do not fit together.
     """
-    with open(pair.tar, "rb") as file:
-        data = [read_member(file, member) if member else b"" for member in (pair.hr, pair.lr, pair.json)]
+    *data, record = pair.read()
     images = []
-    for role, content in zip(("HR", "LR"), data, strict=False):
+    for role, content in zip(("HR", "LR"), data, strict=True):
         try:
             images.append(read_image(content))
         except ImageError as error:
@@ -235,14 +208,10 @@ def _decode(pair: _Pair) -> tuple[Rgb, Rgb, int]:
     scale = hr.shape[0] // lr.shape[0]
     if hr.shape[:2] != (lr.shape[0] * scale, lr.shape[1] * scale):
         raise ImageError(f"HR {hr.shape[1]}x{hr.shape[0]} is not a whole multiple of LR {lr.shape[1]}x{lr.shape[0]}")
-    recorded = read_record(data[2] or b"{}").get("scale", scale)
+    recorded = read_record(record).get("scale", scale)
     if recorded != scale:
         raise ImageError(f"the record has scale {shown(recorded)}, but the images have scale {scale}")
     return hr, lr, scale
-
-
-def _place(key: str, tar: str) -> str:
-    return f"{shown(key)} in {shown(Path(tar).name)}"
 
 
 def _sha256(path: Path) -> str:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from degrade.errors import ShardError
 from degrade.files.sources import Source, two_alike
-from degrade.synth.plan import PlannedSource, examine, order_of
+from degrade.synth.plan import Examined, LeftOut, PlannedSource, examine, order_of
 from degrade.synth.settings import SynthSettings
 
 Item = TypeVar("Item")
@@ -24,18 +24,20 @@ HEADER_READERS = 16  # threads, for network disks
 WAITING = 4.0  # ratio of elapsed to computing time above which reading headers is mostly waiting
 _TRIED = 256  # images on which this ratio is measured
 _BATCH = 64  # images that a thread takes at once
+_REASONS = 8  # different reasons that a summary holds
 _ROWS = 1000  # images that are written at once
 
 _TABLES = """
 pragma journal_mode = off;
 pragma synchronous = off;
 pragma cache_size = -32768;
-create table listed (name text not null, bytes_len integer, path blob, start integer);
+create table listed (name text not null, bytes_len integer, path blob, start integer, flaw text, passed_over integer);
 create table planned (place integer primary key, name text not null, bytes_len integer, height integer, width integer,
                       crops integer, part integer);
 create table examined (rank blob, name text, bytes_len integer, height integer, width integer, crops integer,
                        part integer);
 create table left_out (name text, reason text);
+create table passed_over (name text, reason text);
 """
 _INDEXES = """
 create index listed_names on listed (name);
@@ -58,6 +60,10 @@ class Catalog(AbstractContextManager["Catalog"]):
         planned: the images of an existing plan, in its order.
         progress: show a bar during listing and planning.
 
+    Attributes:
+        first_of_several: names of a few newly planned files that hold further frames or pages, which are not used.
+        count_of_several: number of these files.
+
     Raises:
         ValueError: two images have the same name.
         ShardError: the disk for temporary files is full; `plan_new` raises this too.
@@ -66,13 +72,15 @@ class Catalog(AbstractContextManager["Catalog"]):
     def __init__(
         self, sources: Iterable[Source], planned: Iterable[PlannedSource] = (), *, progress: bool = False
     ) -> None:
+        self.first_of_several: list[str] = []
+        self.count_of_several = 0
         self._quiet = None if progress else True  # for tqdm: None shows a bar on a terminal only
         self._db = sqlite3.connect("")  # a temporary file that SQLite makes
         try:
             with _full_disk_explained():
                 self._db.executescript(_TABLES)
                 listed = map(_listed, self._bar(sources, "listing"))
-                self._db.executemany("insert into listed values (?, ?, ?, ?)", listed)
+                self._db.executemany("insert into listed values (?, ?, ?, ?, ?, ?)", listed)
                 self._db.executemany("insert into planned values (null, ?, ?, ?, ?, ?, ?)", map(_planned, planned))
                 self._db.executescript(_INDEXES)
                 self._refuse_namesakes()
@@ -98,19 +106,30 @@ class Catalog(AbstractContextManager["Catalog"]):
             How many images were added.
         """
         unknown = self._db.execute(
-            "select name, bytes_len, path, start from listed "
+            "select name, bytes_len, path, start, flaw, passed_over from listed "
             "where not exists (select 1 from planned where planned.name = listed.name)"
         )
-        sources = (Source(name, bytes_len, os.fsdecode(path), start) for name, bytes_len, path, start in unknown)
+        sources = (
+            Source(name, bytes_len, os.fsdecode(path), start, flaw, bool(passed_over))
+            for name, bytes_len, path, start, flaw, passed_over in unknown
+        )
         examined = _examine_all(sources, settings, part)
         examined = iter(self._bar(examined, "planning", total=self.count("listed") - self.count("planned")))
         with _full_disk_explained():
             while batch := list(islice(examined, _ROWS)):
-                usable = [found for _, found in batch if isinstance(found, PlannedSource)]
+                usable = [found for _, (found, _) in batch if isinstance(found, PlannedSource)]
+                several = [name for name, (_, more_frames) in batch if more_frames]
+                self.count_of_several += len(several)
+                self.first_of_several = (self.first_of_several + several)[:3]
                 ranked = [(order_of(found.name, settings.seed), *_planned(found)) for found in usable]
                 self._db.executemany("insert into examined values (?, ?, ?, ?, ?, ?, ?)", ranked)
-                left_out = [found for found in batch if isinstance(found[1], str)]
-                self._db.executemany("insert into left_out values (?, ?)", left_out)
+                for table, on_purpose in (("left_out", False), ("passed_over", True)):
+                    reasons = [
+                        (name, found.reason)
+                        for name, (found, _) in batch
+                        if isinstance(found, LeftOut) and found.passed_over == on_purpose
+                    ]
+                    self._db.executemany(f"insert into {table} values (?, ?)", reasons)
             added = self._db.execute(
                 "insert into planned "
                 "select null, name, bytes_len, height, width, crops, part from examined order by rank"
@@ -136,13 +155,27 @@ class Catalog(AbstractContextManager["Catalog"]):
         for planned, _ in self.images():
             yield json.dumps(vars(planned), sort_keys=True).encode() + b"\n"
 
-    def left_out(self) -> Iterator[dict[str, str]]:
-        """Yield the images that were examined but not planned, with the reason, sorted by name."""
+    def left_out(self) -> Iterator[dict[str, object]]:
+        """Yield what was examined but not planned, with the reason, sorted by name; at the end what is passed over."""
         for name, reason in self._db.execute("select name, reason from left_out order by name"):
             yield {"source": name, "reason": reason}
+        for name, reason in self._db.execute("select name, reason from passed_over order by name"):
+            yield {"source": name, "reason": reason, "skipped": True}
+
+    def reasons(self, what: str) -> list[dict[str, object]]:
+        """Sum up why images are ``left_out`` or ``passed_over``, for the screen: the reasons met most often.
+
+        Returns:
+            Each ``reason`` with its ``count``, and the ``first`` image by name; at most `_REASONS`.
+        """
+        rows = self._db.execute(
+            f"select reason, count(*), min(name) from {what} group by reason order by count(*) desc, reason limit ?",
+            (_REASONS,),
+        )
+        return [dict(zip(("reason", "count", "first"), row, strict=True)) for row in rows]
 
     def count(self, what: str) -> int:
-        """Return how many images are ``listed``, ``planned`` or ``left_out``."""
+        """Return how many images are ``listed``, ``planned``, ``left_out`` or ``passed_over``."""
         return int(self._db.execute(f"select count(*) from {what}").fetchone()[0])
 
     def last_part(self) -> int:
@@ -193,23 +226,22 @@ def _full_disk_explained() -> Iterator[None]:
         ) from error
 
 
-def _listed(source: Source) -> tuple[str, int, bytes, int]:
-    return source.name, source.bytes_len, os.fsencode(source.path), source.offset  # a path may not be UTF-8
+def _listed(source: Source) -> tuple[str, int, bytes, int, str, bool]:
+    path = os.fsencode(source.path)  # which may not be UTF-8
+    return source.name, source.bytes_len, path, source.offset, source.flaw, source.passed_over
 
 
 def _planned(source: PlannedSource) -> tuple[str, int, int, int, int, int]:
     return source.name, source.bytes_len, source.height, source.width, source.crops, source.part
 
 
-def _examine_all(
-    sources: Iterator[Source], settings: SynthSettings, part: int
-) -> Iterator[tuple[str, PlannedSource | str]]:
+def _examine_all(sources: Iterator[Source], settings: SynthSettings, part: int) -> Iterator[tuple[str, Examined]]:
     """Examine all images, in threads if reading a header is mostly waiting, with a limited number in flight.
 
     On a local disk it is not, and threads that compete for the interpreter would take three times as long.
     """
 
-    def examine_some(some: Iterable[Source]) -> list[tuple[str, PlannedSource | str]]:
+    def examine_some(some: Iterable[Source]) -> list[tuple[str, Examined]]:
         return [(source.name, examine(source, settings, part)) for source in some]
 
     began, computing = time.perf_counter(), time.thread_time()
@@ -221,7 +253,7 @@ def _examine_all(
             yield from found
         return
     with ThreadPoolExecutor(HEADER_READERS) as pool:
-        waiting: deque[Future[list[tuple[str, PlannedSource | str]]]] = deque()
+        waiting: deque[Future[list[tuple[str, Examined]]]] = deque()
         while batch := list(islice(sources, _BATCH)):
             waiting.append(pool.submit(examine_some, batch))
             if len(waiting) > 2 * HEADER_READERS:

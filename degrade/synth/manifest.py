@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from degrade.files.store import Store, open_store
 from degrade.shards.layout import MANIFEST, PLAN, json_page
 from degrade.synth.job import Job
 from degrade.synth.plan import PlannedSource
-from degrade.synth.settings import SynthSettings
+from degrade.synth.settings import UNSTATED, SynthSettings
 
 FORMAT = 1  # version of the manifest
 
@@ -65,13 +66,20 @@ def write_manifest(store: Store, job: Job, plan_lines: Iterable[bytes]) -> None:
             file.write(line)
     manifest = {
         "format": FORMAT,
-        "settings": asdict(job.settings),
+        "settings": job.settings.stated(),
         "settings_hash": job.settings.hash(),
         "plan_sha256": digest.hexdigest(),
         "reference_codes": job.codes,
-        "versions": {name: version(name) for name in ("realistic-degrader", "torch", "opencv-python", "pillow")},
+        "versions": {name: version(name) for name in _decide_bytes(job.settings)},
     }
     store.write(MANIFEST, json_page(manifest))
+
+
+def _decide_bytes(settings: SynthSettings) -> list[str]:
+    """List the installed packages whose versions may change the bytes of pairs."""
+    backend = [] if settings.backend == "torch" else [settings.backend]
+    video = ["av"] if find_spec("av") else []
+    return ["realistic-degrader", "torch", "opencv-python", "pillow", *video, *backend]
 
 
 def read_plan(store: Store, plan_sha256: str) -> Iterator[PlannedSource]:
@@ -109,7 +117,7 @@ def check_settings(before: dict[str, Any], settings: SynthSettings, out: object)
     Raises:
         ValueError: settings differ; the message names them.
     """
-    now = json.loads(json.dumps(asdict(settings)))
+    before, now = {**UNSTATED, **before}, json.loads(json.dumps(asdict(settings)))
     differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     if differing:
         changes = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(now.get(name))}" for name in differing)

@@ -1,14 +1,15 @@
 """Plan a data set before any work: which crop and variant of which image becomes which pair of which shard."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from degrade.errors import ImageError, failure_reason
+from degrade.errors import ImageError, PassedOverError, failure_reason
 from degrade.files.sources import Source
 from degrade.images.codec import probe_image
+from degrade.images.encoder import check_side
 from degrade.images.geometry import crop_positions, shrunk_size
-from degrade.synth.settings import SynthSettings, digest
+from degrade.synth.settings import SynthSettings, digest, pairs_per_shard
 
 # For each launcher of processes, the variables that hold the number of this process and the number of all.
 _LAUNCHERS = {
@@ -36,6 +37,25 @@ class PlannedSource:
     width: int
     crops: int
     part: int
+
+
+class LeftOut(NamedTuple):
+    """Say why an image is not in the plan, and whether it is passed over on purpose, which is no failure."""
+
+    reason: str
+    passed_over: bool = False
+
+
+class Examined(NamedTuple):
+    """Hold what the header of an image says.
+
+    Attributes:
+        found: what the plan needs to know, or the reason why the image is left out.
+        more_frames: whether the file holds further frames or pages, which are not used.
+    """
+
+    found: PlannedSource | LeftOut
+    more_frames: bool = False
 
 
 class Slot(NamedTuple):
@@ -69,12 +89,8 @@ class Unit:
     slots: tuple[Slot, ...]
 
 
-def examine(source: Source, settings: SynthSettings, part: int = 0) -> PlannedSource | str:
-    """Read the header of an image and decide what to take from it.
-
-    Returns:
-        What the plan needs to know, or the reason why the image is left out.
-    """
+def examine(source: Source, settings: SynthSettings, part: int = 0) -> Examined:
+    """Read the header of an image and decide what to take from it."""
     try:
         info = probe_image(source.head())
         height, width = shrunk_size((info.height, info.width), settings.max_hr_side)
@@ -83,9 +99,14 @@ def examine(source: Source, settings: SynthSettings, part: int = 0) -> PlannedSo
         smallest = max(settings.min_side, settings.crop_size, settings.scale)
         if min(height, width) < smallest:
             raise ImageError(f"{width}x{height} is smaller than {smallest} (--crop-size, --min-side)")
+        if not settings.crop_size:
+            way_out = "choose another format or smaller images (--hr-ext, --lr-ext, --crop-size, --max-hr-side)"
+            check_side(width, height, settings.hr_ext, way_out)
+            check_side(width // settings.scale, height // settings.scale, settings.lr_ext, way_out)
     except (ImageError, OSError) as err:
-        return failure_reason(err)
-    return PlannedSource(source.name, source.bytes_len, height, width, _count_crops(height, width, settings), part)
+        return Examined(LeftOut(failure_reason(err), isinstance(err, PassedOverError)))
+    crops = _count_crops(height, width, settings)
+    return Examined(PlannedSource(source.name, source.bytes_len, height, width, crops, part), info.more_frames)
 
 
 def order_of(name: str, seed: int) -> bytes:
@@ -95,6 +116,7 @@ def order_of(name: str, seed: int) -> bytes:
 
 def plan_units(
     images: Iterable[tuple[PlannedSource, Source]],
+    parts: Sequence[int],
     settings: SynthSettings,
     wanted: Container[int] | None = None,
     max_pairs: int = 16,
@@ -103,31 +125,28 @@ def plan_units(
 
     Args:
         images: the images of the plan, in its order, each with where it is now.
+        parts: number of pairs in each part of the plan.
         settings: number of variants and shard size.
         wanted: numbers of the shards whose units to yield; None = all.
         max_pairs: most pairs in a unit, which limits the memory of a worker; the bytes do not depend on it.
     """
+    sizes = [pairs_per_shard(pairs, settings) for pairs in parts]
     first_number = first_shard = in_part = part = 0
     for planned, source in images:
         if planned.part != part:
-            first_shard += shards_of(in_part, settings)
+            first_shard += -(-in_part // sizes[part])
             in_part, part = 0, planned.part
         pairs = planned.crops * settings.variants
         at = 0
         while at < pairs:
-            shard, place = divmod(in_part + at, settings.shard_size)
-            end = min(pairs, at + max_pairs, at + settings.shard_size - place)
+            shard, place = divmod(in_part + at, sizes[part])
+            end = min(pairs, at + max_pairs, at + sizes[part] - place)
             if wanted is None or first_shard + shard in wanted:
                 slots = tuple(Slot(first_number + i, *divmod(i, settings.variants)) for i in range(at, end))
                 yield Unit(first_shard + shard, planned, source, slots)
             at = end
         first_number += pairs
         in_part += pairs
-
-
-def shards_of(pairs: int, settings: SynthSettings) -> int:
-    """Return how many shards a part of a plan fills."""
-    return -(-pairs // settings.shard_size)
 
 
 def pairs_of_shards(parts: Iterable[int], settings: SynthSettings) -> list[int]:
@@ -139,7 +158,8 @@ def pairs_of_shards(parts: Iterable[int], settings: SynthSettings) -> list[int]:
     """
     sizes: list[int] = []
     for pairs in parts:
-        sizes += [min(settings.shard_size, pairs - at) for at in range(0, pairs, settings.shard_size)]
+        size = pairs_per_shard(pairs, settings)
+        sizes += [min(size, pairs - at) for at in range(0, pairs, size)]
     return sizes
 
 

@@ -4,18 +4,19 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from degrade.files.names import split_member
 from degrade.files.sources import Source, list_sources
 from degrade.files.store import Store, write_atomic
 from degrade.files.tars import read_member, tar_members
-from degrade.images.codec import encode_image, read_image
-from degrade.images.contact_sheet import contact_sheet
+from degrade.images.codec import read_image
+from degrade.images.contact_sheet import contact_sheet, encode_sheet
 from degrade.images.geometry import Rgb, centre_crop, reduce_by
-from degrade.shards.layout import shard_is_done, tar_index
+from degrade.shards.folder_writer import SIDES, disk_folder
+from degrade.shards.layout import json_line, marker_index, read_marker, shard_is_done
 from degrade.synth.job import Job
-from degrade.synth.plan import PlannedSource, examine, order_of, plan_units
+from degrade.synth.plan import LeftOut, PlannedSource, examine, order_of, plan_units
 from degrade.synth.unit_maker import UnitMaker
 
 ROWS = 10  # crops on the sheet of a data set
@@ -32,7 +33,7 @@ class _Row(NamedTuple):
     lr: list[Rgb]
 
 
-def job_preview(hr_dir: Path, job: Job, out: Path, *, rows: int) -> None:
+def job_preview(hr_dir: Path, job: Job, out: Path, *, rows: int) -> list[str]:
     """Make crops of a few images in all their variants, and draw them beside the clean downsampling.
 
     Args:
@@ -41,15 +42,19 @@ def job_preview(hr_dir: Path, job: Job, out: Path, *, rows: int) -> None:
         out: the PNG file to write.
         rows: number of crops to show, each from another image.
 
+    Returns:
+        One sentence for each image that was met and could not be used, and for each file of another format.
+
     Raises:
         ValueError: no image is usable.
     """
-    usable = _usable_images(hr_dir, job, count=2 * rows + 1)  # some may be flat or unreadable
+    usable, left_out = _usable_images(hr_dir, job, count=2 * rows + 1)  # some may be flat or unreadable
     maker = UnitMaker(job)
     sheet: list[_Row] = []
     failures: list[str] = []
     for planned, source in usable:
-        result = maker.make(next(plan_units([(planned, source)], job.settings)))
+        pairs = planned.crops * job.settings.variants
+        result = maker.make(next(plan_units([(planned, source)], [pairs], job.settings)))
         failures += [f"{source.name}: {failure['reason']}" for failure in result.failures]
         if result.pairs:
             first = result.pairs[0]
@@ -61,10 +66,11 @@ def job_preview(hr_dir: Path, job: Job, out: Path, *, rows: int) -> None:
     if not sheet:
         raise ValueError(f"none of the first {len(usable)} images in {hr_dir} gives a pair; {failures[0]}")
     write_atomic(out, _draw(sheet))
+    return left_out + failures
 
 
-def _usable_images(hr_dir: Path, job: Job, *, count: int) -> list[tuple[PlannedSource, Source]]:
-    """Return the first images of the plan, with where they are.
+def _usable_images(hr_dir: Path, job: Job, *, count: int) -> tuple[list[tuple[PlannedSource, Source]], list[str]]:
+    """Return the first images of the plan, with where they are, and why others cannot be used.
 
     Raises:
         ValueError: there is none.
@@ -73,26 +79,26 @@ def _usable_images(hr_dir: Path, job: Job, *, count: int) -> list[tuple[PlannedS
     usable: list[tuple[PlannedSource, Source]] = []
     reasons: list[str] = []
     for source in listed:
-        planned = examine(source, job.settings)
-        if isinstance(planned, str):
-            reasons.append(f"{source.name}: {planned}")
+        if len(usable) == count and not source.flaw:
+            continue
+        planned = examine(source, job.settings).found
+        if isinstance(planned, LeftOut):
+            reasons.append(f"{source.name}: {planned.reason}")
         else:
             usable.append((planned, source))
-        if len(usable) == count:
-            break
     if not usable:
         raise ValueError(f"none of the {len(listed)} images in {hr_dir} is usable; {reasons[0]}")
-    return usable
+    return usable, reasons
 
 
 def shard_preview(store: Store, name: str) -> None:
-    """Draw crops of different images from the shards in a store, each with all its variants.
+    """Draw crops of different images from the pairs in a store, each with all its variants.
 
     Nothing is drawn if there are no pairs.
 
     Args:
-        store: where the shards are.
-        name: name of the PNG file to write beside them.
+        store: where the data set is.
+        name: name of the PNG file to write beside the pairs.
     """
     rows: dict[str, _Row] = {}
     places: dict[str, tuple[int, int]] = {}
@@ -112,20 +118,33 @@ def shard_preview(store: Store, name: str) -> None:
 
 
 def _stored_pairs(store: Store) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Yield, for each pair of the finished shards, the name of the tar and the files by part: hr, lr and json."""
-    for tar in store.names():
-        shard = tar_index(tar)
-        if shard is None or not shard_is_done(store, shard):
+    """Yield, for each pair of the finished shards, the name of its part and the files: hr, lr and json."""
+    for name in store.names():
+        shard = marker_index(name)
+        marker = None if shard is None or not shard_is_done(store, shard) else read_marker(store, shard)
+        if marker is None or not marker.count:
             continue
-        pairs: dict[str, dict[str, bytes]] = {}
-        with store.open(tar) as file:
-            for member in tar_members(store.place(tar), file):
-                key, part, _ = split_member(member.name)
-                if not part:
-                    continue
-                pairs.setdefault(key, {})[part] = read_member(file, member)
-                if {"hr", "lr", "json"} <= pairs[key].keys():
-                    yield tar, pairs.pop(key)
+        place = store.place(marker.file)
+        with store.open(marker.file) as file:
+            for pair in _in_tar(place, file) if place.endswith(".tar") else _in_folders(store, file):
+                yield place, pair
+
+
+def _in_tar(tar: str, file: BinaryIO) -> Iterator[dict[str, bytes]]:
+    pairs: dict[str, dict[str, bytes]] = {}
+    for member in tar_members(tar, file):
+        key, part, _ = split_member(member.name)
+        if not part:
+            continue
+        pairs.setdefault(key, {})[part] = read_member(file, member)
+        if {"hr", "lr", "json"} <= pairs[key].keys():
+            yield pairs.pop(key)
+
+
+def _in_folders(store: Store, file: BinaryIO) -> Iterator[dict[str, bytes]]:
+    for line in map(json.loads, file):
+        images = {side: (disk_folder(store) / line[f"{side}_file_name"]).read_bytes() for side in SIDES}
+        yield {**images, "json": json_line(line["record"])}
 
 
 def _draw(rows: list[_Row]) -> bytes:
@@ -138,4 +157,4 @@ def _draw(rows: list[_Row]) -> bytes:
     columns = max(map(len, cells))
     titles = ["HR", "clean", *(f"LR {i + 1}" for i in range(columns - 2))]
     names = [row.source for row in rows]
-    return encode_image(contact_sheet(cells, column_titles=titles, row_titles=names, cell_px=VIEW_PX), "png")
+    return encode_sheet(contact_sheet(cells, column_titles=titles, row_titles=names, cell_px=VIEW_PX))

@@ -8,9 +8,7 @@ get work too. If the answer of a worker is lost, its shard is made twice; a shar
 import contextlib
 import logging
 import os
-import signal
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -22,13 +20,13 @@ import cv2
 import torch
 
 from degrade.errors import ShardError, is_address
+from degrade.files.platform import sigterm_kept
 from degrade.files.store import DiskStore, Store, open_store
 from degrade.shards.layout import remove_stale
-from degrade.shards.writer import PairShardWriter
 from degrade.synth.job import Job
 from degrade.synth.manifest import read_manifest
 from degrade.synth.plan import Unit
-from degrade.synth.unit_maker import UnitMaker, WorkDone
+from degrade.synth.unit_maker import UnitMaker, WorkDone, part_writer
 
 MAX_DEATHS = 5  # give up after so many worker deaths on one shard, or so many workers in a row that did not start
 RECOUNT_S = 5.0  # time between looks for machines that joined
@@ -68,7 +66,7 @@ class RayCluster(contextlib.AbstractContextManager["RayCluster"]):
             place = address or os.environ.get("RAY_ADDRESS") or "local"
             try:
                 _refuse_unreachable(place)
-                with _sigterm_kept():
+                with sigterm_kept():
                     ray.init(place, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
             except (OSError, RuntimeError, ValueError) as error:
                 raise ValueError(f"no Ray cluster at {place} ({_first_line(error)}); see `ray status`") from error
@@ -281,7 +279,7 @@ class _ShardWorker:
     def make(self, shard: int, units: list[Unit]) -> WorkDone:
         """Write one shard, and return after its done marker is written."""
         total = WorkDone(host=self.host)
-        with PairShardWriter(self.store, shard) as writer:
+        with part_writer(self.store, shard, self.job.settings) as writer:
             for unit in units:
                 total += self.maker.make(unit).write(writer, self.job.settings)
         return total
@@ -296,17 +294,6 @@ def _refuse_unreachable(address: str) -> None:
     host, _, port = address.rpartition(":")
     if "/" not in host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
-
-
-@contextlib.contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Restore the handler of SIGTERM, because Ray installs one that aborts the process with a stack trace."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def _last_line(error: Exception) -> str:

@@ -11,10 +11,10 @@ from degrade.files.names import split_member
 from degrade.files.store import write_atomic
 from degrade.files.tars import TarMember, read_member, shard_paths, tar_members
 from degrade.images.codec import encode_image, read_image
-from degrade.images.contact_sheet import contact_sheet
+from degrade.images.contact_sheet import contact_sheet, encode_sheet
 from degrade.images.geometry import Rgb
 from degrade.images.tensors import to_image, to_tensor
-from degrade.mix import apply_records_exactly, check_record, fingerprint
+from degrade.mix import Record, apply_records_exactly, check_record, fingerprint, one_thread
 from degrade.shards.record import SampleMeta, read_record
 from degrade.synth.manifest import read_manifest
 from degrade.synth.settings import SynthSettings
@@ -70,7 +70,8 @@ def replay_pair(shards: Path, key: str, *, degrader: str | None = None, picture:
         picture: a PNG file to write, with HR, stored LR and replayed LR side by side.
 
     Raises:
-        ValueError: there is no such pair, it is damaged, or the weights are not those that made it.
+        ValueError: there is no such pair, it is damaged, the weights are not those that made it, or the software that
+            computed it is not installed.
         ShardError: a tar cannot be read.
     """
     pair = find_pair(shards, key.zfill(9))
@@ -79,7 +80,7 @@ def replay_pair(shards: Path, key: str, *, degrader: str | None = None, picture:
     check_record(record, f"params of pair {shown(meta.key)}")
     hr, stored = read_image(pair.hr), read_image(pair.lr)
     _check_sizes(hr, stored, meta, record)
-    model = _load_degrader(meta, degrader) if record["kind"] == "learned" else None
+    model = load_degrader(meta.degrader, degrader, record) if record["kind"] == "learned" else None
     again = to_image(apply_records_exactly(to_tensor(hr), [record], model)[0])
     quality = _stored_jpg_quality(shards) if pair.lr_extension == "jpg" else None
     encoded = encode_image(again, pair.lr_extension, quality)
@@ -88,7 +89,7 @@ def replay_pair(shards: Path, key: str, *, degrader: str | None = None, picture:
         titles = ["HR", "stored LR", "replayed LR"]
         sheet = contact_sheet([[hr, stored, again]], column_titles=titles, row_titles=[name])
         picture.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(picture, encode_image(sheet, "png"))
+        write_atomic(picture, encode_sheet(sheet))
     difference = int(np.abs(read_image(encoded).astype(int) - stored).max())
     return ReplayResult(meta.key, encoded == pair.lr, difference, record)
 
@@ -125,20 +126,29 @@ def _check_sizes(hr: Rgb, lr: Rgb, meta: SampleMeta, record: dict[str, Any]) -> 
         )
 
 
-def _load_degrader(meta: SampleMeta, given: str | None) -> "RealisticDegrader":
-    """Load the degrader of a record, from where the user says it is or else by its name in the record."""
+def load_degrader(stated: str, given: str | None, record: Record) -> "RealisticDegrader":
+    """Load the degrader that a record states, from where the user says it is or else by its name.
+
+    Args:
+        stated: its name and the beginning of its hash, ``name@hash``.
+        given: what the user says; None for nothing.
+        record: a checked record of a learned degradation, which names the backend and the precision.
+
+    Raises:
+        ValueError: it is not found, has other weights, or its backend cannot run here.
+    """
     from degrade.degrader import RealisticDegrader  # here, because records of recipes need no diffusers
 
-    name, _, weights = meta.degrader.partition("@")
+    name, _, weights = stated.partition("@")
     try:
         model = RealisticDegrader.from_pretrained(given or name).eval()
     except ValueError as err:
         where = f"pass --degrader to say where {shown(name)} is now"
         raise ValueError(f"{err}" if given else f"{err}; {where}") from err
-    if model.config.scale != meta.scale or not fingerprint(model).startswith(weights):
-        raise ValueError(
-            f"{given or name} is not the degrader that made this pair, {shown(meta.degrader)}; pass --degrader"
-        )
+    if not fingerprint(model).startswith(weights):
+        raise ValueError(f"{given or name} is not the degrader of the record, {shown(stated)}; pass --degrader")
+    with one_thread():  # as in `Job.mix`
+        model.use_backend(record.get("backend", "torch"), bf16=record.get("bf16", False))
     return model
 
 

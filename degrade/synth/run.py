@@ -12,14 +12,16 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from degrade.errors import shown
 from degrade.files.sources import iter_sources
 from degrade.files.store import DiskStore, Store, check_output_folder, open_store
+from degrade.shards.card import CARD, write_card
+from degrade.shards.folder_writer import disk_folder, holds_images, remove_images
 from degrade.shards.indexes import write_indexes
 from degrade.shards.layout import (
     INDEXES,
@@ -100,6 +102,8 @@ class SynthRun(AbstractContextManager["SynthRun"]):
             ShardError: the disk is full or not writable.
         """
         store, share, hr_dir = open_store(out), share or Share(), hr_dir.absolute()
+        if job.settings.format == "folders":
+            disk_folder(store)  # raises the error before anything is planned
         if isinstance(store, DiskStore):
             check_output_folder(store.folder, "--out", hr_dir, "--hr-dir")
         with ExitStack() as held, ExitStack() as planning:
@@ -118,7 +122,7 @@ class SynthRun(AbstractContextManager["SynthRun"]):
             _refuse_empty_plan(catalog, hr_dir)
             if not dry_run:
                 if overwrite:
-                    remove_data_set(store)
+                    _remove(store)
                 if manifest is None or added:
                     write_manifest(store, job, catalog.plan_lines())
             return cls(store, job, catalog, share=share, hr_dir=hr_dir, held=held.pop_all())
@@ -129,13 +133,21 @@ class SynthRun(AbstractContextManager["SynthRun"]):
         Args:
             wanted: numbers of the shards whose units to yield; None = all.
         """
-        return plan_units(self.catalog.images(), self.job.settings, wanted)
+        return plan_units(self.catalog.images(), self._pairs_of_parts(), self.job.settings, wanted)
+
+    def notes(self) -> list[str]:
+        """Return sentences about choices that the user may not expect."""
+        names, count = self.catalog.first_of_several, self.catalog.count_of_several
+        if not count:
+            return []
+        listed = ", ".join(map(shown, names)) + (", ..." if count > len(names) else "")
+        return [f"animations or files of several pages, of which the first image is taken: {count} ({listed})"]
 
     def describe(self) -> dict[str, Any]:
         """Return the resolved settings and the size of the plan, for a dry run."""
         sizes = self._pairs_of_shards()
         return {
-            "settings": asdict(self.job.settings),
+            "settings": self.job.settings.stated(),
             "settings_hash": self.job.settings.hash(),
             "images": self.catalog.count("planned"),
             "images_left_out": list(self.catalog.left_out()),
@@ -160,7 +172,8 @@ class SynthRun(AbstractContextManager["SynthRun"]):
             progress: show a bar.
 
         Returns:
-            The content of stats.json (counts, bytes, failures), and the pairs, seconds and speed of this run.
+            The content of stats.json (counts, bytes, failures), the pairs, seconds and speed of this run, and the
+            most common reasons why images are left out.
 
         Raises:
             ShardError: the disk is full or not writable, or workers died.
@@ -184,6 +197,7 @@ class SynthRun(AbstractContextManager["SynthRun"]):
             "pairs_made_now": done.pairs,
             "seconds": round(seconds, 2),
             "hr_megapixels_per_second": round(done.pixels / 1e6 / max(seconds, 1e-9), 3),
+            "reasons": {what: self.catalog.reasons(what) for what in ("left_out", "passed_over")},
             "shards_missing": len(sizes) - int(stats["shards"]) - int(stats["empty_shards"]),
             **({"shards_made_on": shards_made_on} if shards_made_on else {}),
         }
@@ -195,15 +209,40 @@ class SynthRun(AbstractContextManager["SynthRun"]):
             "planned_pairs": planned_pairs,
             "images": self.catalog.count("planned"),
             "images_left_out": self.catalog.count("left_out"),
+            "passed_over": self.catalog.count("passed_over"),
         }
         with self.store.claim("indexes", wait=True):
-            self.store.remove_stale(INDEXES)  # left by a node that was killed at this point
-            stats = write_indexes(self.store, summary=summary, planning_failures=self.catalog.left_out())
+            self.store.remove_stale((*INDEXES, CARD))  # left by a node that was killed at this point
+            stats = write_indexes(
+                self.store,
+                kind=self.job.settings.format,
+                summary=summary,
+                planning_failures=self.catalog.left_out(),
+            )
+            write_card(self.store, self.job.settings.format, pairs=stats["pairs"], facts=self._facts())
             shard_preview(self.store, PREVIEW)
         return stats
 
+    def _facts(self) -> dict[str, object]:
+        """Say how the pairs were made, for the card of the data set."""
+        settings = self.job.settings
+        degrader = f"{settings.degrader} ({settings.degrader_sha256[:12]}), {settings.steps} steps"
+        recipe = settings.recipe["name"] if settings.recipe else ""
+        share = f" for {settings.mix:.0%} of the pairs" if settings.degrader_sha256 else ""
+        return {
+            "scale": settings.scale,
+            **({"learned degrader": degrader} if settings.degrader_sha256 else {}),
+            **({"recipe": f"{recipe}{share}"} if recipe else {}),
+            "HR crops": f"{settings.crop_size} px" if settings.crop_size else "whole images",
+            "seed": settings.seed,
+            "all settings": f"{MANIFEST}, with the versions of the software",
+        }
+
     def _pairs_of_shards(self) -> list[int]:
-        return pairs_of_shards(self.catalog.pairs_of_parts(self.job.settings.variants), self.job.settings)
+        return pairs_of_shards(self._pairs_of_parts(), self.job.settings)
+
+    def _pairs_of_parts(self) -> list[int]:
+        return self.catalog.pairs_of_parts(self.job.settings.variants)
 
 
 def _follow(work: Generator[WorkDone], *, total: int, todo: int, progress: bool) -> tuple[WorkDone, dict[str, int]]:
@@ -243,10 +282,20 @@ def _manifest_to_continue(store: Store, settings: SynthSettings, overwrite: bool
     manifest = read_manifest(store)
     if manifest is None and has_shards(store):
         raise ValueError(f"{store} holds shards but no {MANIFEST}; choose another --out, or move them away")
+    if manifest is None and settings.format == "folders" and holds_images(store):
+        raise ValueError(f"{store} holds files in hr or lr but no {MANIFEST}; choose another --out, or move them away")
     if manifest is None or overwrite:
         return None
     check_settings(manifest["settings"], settings, store)
     return manifest
+
+
+def _remove(store: Store) -> None:
+    """Remove the data set in a store, whatever its format."""
+    before = read_manifest(store)
+    if before is not None and before["settings"].get("format") == "folders":
+        remove_images(store)
+    remove_data_set(store)
 
 
 def _refuse_other_shares(store: Store, share: Share) -> None:
@@ -282,4 +331,4 @@ def _refuse_empty_plan(catalog: Catalog, hr_dir: Path) -> None:
     if not catalog.count("planned"):
         first = next(catalog.left_out(), None)
         reason = f"; {first['source']}: {first['reason']}" if first else ""
-        raise ValueError(f"none of the {catalog.count('listed')} images in {hr_dir} is usable{reason}")
+        raise ValueError(f"none of the {catalog.count('left_out')} images in {hr_dir} is usable{reason}")

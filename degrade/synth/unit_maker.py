@@ -11,11 +11,14 @@ import torch
 
 from degrade.errors import ImageError, failure_reason
 from degrade.files.sources import Source
+from degrade.files.store import Store
 from degrade.images.codec import encode_image, read_image
 from degrade.images.geometry import Rgb, crop_positions, is_flat, reduce_by, shrink_to
 from degrade.images.tensors import to_image, to_tensor
 from degrade.mix import Record
+from degrade.shards.folder_writer import PairFolderWriter
 from degrade.shards.layout import sample_key
+from degrade.shards.part_writer import PartWriter
 from degrade.shards.record import SampleMeta
 from degrade.shards.writer import PairShardWriter
 from degrade.synth.job import Job
@@ -62,14 +65,19 @@ class UnitResult(NamedTuple):
     pairs: list[EncodedPair]
     failures: list[dict[str, object]]
 
-    def write(self, writer: PairShardWriter, settings: SynthSettings) -> WorkDone:
+    def write(self, writer: PartWriter, settings: SynthSettings) -> WorkDone:
         """Write pairs and failures to a shard."""
         for pair in self.pairs:
-            writer.write(pair.meta.key, pair.hr, pair.lr, pair.meta, hr_ext=settings.hr_ext, lr_ext=settings.lr_ext)
+            writer.write(pair.meta.key, pair.hr, pair.lr, pair.meta.to_json(), settings.hr_ext, settings.lr_ext)
         for failure in self.failures:
             writer.fail(failure)
         pixels = sum(pair.meta.crop_height * pair.meta.crop_width for pair in self.pairs)
         return WorkDone(len(self.pairs) + len(self.failures), len(self.pairs), pixels)
+
+
+def part_writer(store: Store, shard: int, settings: SynthSettings) -> PartWriter:
+    """Return the writer of one shard in the format of the data set."""
+    return PairFolderWriter(store, shard) if settings.format == "folders" else PairShardWriter(store, shard)
 
 
 class _Photograph(NamedTuple):
@@ -127,7 +135,12 @@ class UnitMaker:
         pairs: list[EncodedPair] = []
         batch_size = self.settings.batch_size or 1
         for at in range(0, len(wanted), batch_size):
-            pairs += self._degrade(wanted[at : at + batch_size], name, photograph.sha256)
+            batch = wanted[at : at + batch_size]
+            try:
+                pairs += self._degrade(batch, name, photograph.sha256)
+            except ImageError as err:  # a codec inside a recipe cannot hold so large a crop
+                reason = failure_reason(err)
+                failures += [{"key": sample_key(slot.number), "source": name, "reason": reason} for slot, _ in batch]
         return UnitResult(pairs, failures)
 
     def _degrade(self, batch: list[tuple[Slot, _HrCrop]], name: str, source_sha256: str) -> list[EncodedPair]:

@@ -103,7 +103,7 @@ class DegraderTrainConfig:
     """Everything that decides what a run trains; written into the run as train_config.yaml."""
 
     start_from: str = ""  # shipped name, folder or hub id of a degrader to start from, with its sizes; "" = a new one
-    scale: Annotated[int, Field(ge=2, le=4)] = 4  # HR side / LR side
+    scale: Annotated[int, Field(ge=1, le=4)] = 4  # HR side / LR side
     data: DataConfig = field(default_factory=DataConfig)
     schedule: Schedule = field(default_factory=Schedule)  # its batch size is even: two samples share a degradation
     size: DegraderSize = field(default_factory=DegraderSize)

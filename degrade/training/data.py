@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from degrade.degrader import MIN_REFERENCE_SIDE
 from degrade.files.sources import list_sources
-from degrade.images.crops import ImagePool
+from degrade.images.crops import ImagePool, bank_crops
 from degrade.images.geometry import Crops, Rgb, corner, crop
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_tensor
@@ -27,9 +26,6 @@ from degrade.recipes.compress import DrawnJpeg, DrawnQuantise, DrawnWebp
 from degrade.recipes.recipe import DrawnRecipe, Recipe
 from degrade.recipes.resize import DrawnResize
 from degrade.recipes.steps import DrawnStep
-
-BANK_CROPS = 4  # of each real LR image
-BANK_SIDE = 64  # LR pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +68,6 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         batch_size: even.
         seed: the seed of every draw.
 
-    Attributes:
-        left_out: one sentence for each image or pair that is not used.
-
     Raises:
         ValueError: nothing to learn from, or crop and batch sizes that do not fit.
     """
@@ -99,27 +92,34 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         if config.recipes and not (config.hr_dir or config.lr_dirs):
             raise ValueError("recipes need HR photographs; give a folder of them")
         self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
-        self.left_out: list[str] = []
         self.recipes = [Recipe.load(name) for name in config.recipes]
-        self.pairs, unusable = aligned_pairs(config.pairs, scale=scale, min_side=self.lr_crop)
+        self.pairs, self._unusable_pairs = aligned_pairs(config.pairs, scale=scale, min_side=self.lr_crop)
         lr_sources = [source for folder in config.lr_dirs for source in list_sources(folder)]
         self.lr = ImagePool(lr_sources, min_side=self.lr_crop)
-        self.left_out += unusable + self.lr.left_out
         if config.hr_dir:
             self.hr = ImagePool(list_sources(config.hr_dir), min_side=hr_crop, max_side=config.max_hr_side)
-            self.left_out += self.hr.left_out
         else:
             self.hr = ImagePool(self.lr.sources, min_side=hr_crop, reduction=scale)
+        # An LR image that is too small to stand in for HR is used all the same.
+        self._hr_known = 0 if config.hr_dir else len(self.hr.left_out)
         if config.lr_dirs and not self.hr:
             stand_in = "" if config.hr_dir else f", since the LR images are too small to stand in, reduced by {scale}"
             side = hr_crop * self.hr.reduction
-            raise ValueError(f"no HR photograph has sides of {side} px; give a folder of HR photographs{stand_in}")
+            reason = f" ({self.hr.left_out[0]})" if self.hr.left_out else ""
+            raise ValueError(
+                f"no HR photograph has sides of {side} px{reason}; give a folder of HR photographs{stand_in}"
+            )
         counts = (len(self.hr) * bool(self.recipes), len(self.pairs), len(self.lr))
         self.kind_weights = [weight * bool(count) for weight, count in zip(config.weights, counts, strict=True)]
         if any(counts) and not sum(self.kind_weights):
             raise ValueError(f"the weights {config.weights} leave nothing to draw; raise that of what is there")
         if not any(counts):
             raise ValueError(f"no image is usable; the first reason: {(self.left_out or ['the folders are empty'])[0]}")
+
+    @property
+    def left_out(self) -> list[str]:
+        """Return one sentence for each image or pair that is not used, also for those that drawing has found broken."""
+        return [*self._unusable_pairs, *self.lr.left_out, *self.hr.left_out[self._hr_known :]]
 
     @property
     def lr_crop(self) -> int:
@@ -143,15 +143,11 @@ class TrainingData(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Cut crops of every real LR image, once, for the bank of codes.
 
         Returns:
-            For each image (BANK_CROPS, side, side, 3) uint8: the side is BANK_SIDE, or what a smaller image has in
-            whole blocks.
+            For each image those of `bank_crops`.
         """
         crops = []
         for index, image in enumerate(chain((lr for _, lr in self.pairs), self.lr.whole_images())):
-            rng = random.Random(f"{self.seed}/bank/{index}")
-            side = min(BANK_SIDE, *(length // JPEG_BLOCK * JPEG_BLOCK for length in image.shape[:2]))
-            own = [crop(image, *corner(rng, image, side, JPEG_BLOCK), side) for _ in range(BANK_CROPS)]
-            crops.append(np.stack(own))
+            crops.append(bank_crops(image, random.Random(f"{self.seed}/bank/{index}"), grid=JPEG_BLOCK))
         return crops
 
     def _look(self, rng: random.Random, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from degrade.seeds import torch_seed
 from degrade.training.checkpoints import Checkpoints
 from degrade.training.config import Schedule
 from degrade.training.log import RunLog, means
@@ -37,7 +38,7 @@ class RunOptions:
     """How a run is run; none of it changes what is trained.
 
     Attributes:
-        device: "auto", "cpu" or "cuda"; each process takes a GPU of its own.
+        device: "auto", "cpu", "cuda" or "mps"; each process takes a GPU of its own.
         mixed_precision: "no" or "bf16"; ``accelerate launch`` can set it too.
         resume: "" for a new run; "latest", or the path of a checkpoint of this run.
         log_every: steps between lines of metrics.jsonl.
@@ -184,7 +185,7 @@ def _taker(
         terms = []
         for micro in range(micro_batches):
             batch_number, batch = next(batches)
-            generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + batch_number)
+            generator = torch.Generator().manual_seed(torch_seed(schedule.seed * 1_000_003 + batch_number))
             update = micro == micro_batches - 1
             terms.append(training.step(batch, Step(number, generator, autocast, update)))
         if not math.isfinite(loss := sum(each["loss"] for each in terms)):
@@ -197,18 +198,50 @@ def _taker(
     return take
 
 
-def load_batches(data: Dataset[Batch], numbers: Iterable[int], loaders: int) -> Iterator[Batch]:
-    """Yield the batches of a data set with these numbers, made in ``loaders`` processes."""
-    return iter(
-        DataLoader(
-            data,
-            batch_size=None,
-            sampler=numbers,
-            num_workers=loaders,
-            prefetch_factor=4 if loaders else None,
-            worker_init_fn=_one_thread,
-        )
+class NumberedBatches(Protocol):
+    """What makes batches by their number, and names the images that it cannot use, also those that it meets later."""
+
+    @property
+    def left_out(self) -> list[str]:
+        """Return one sentence for each image or pair that is not used."""
+
+    def __getitem__(self, number: int) -> Batch:
+        """Make the batch with a number."""
+
+
+def load_batches(data: NumberedBatches, numbers: Iterable[int], loaders: int, left_out: list[str]) -> Iterator[Batch]:
+    """Yield the batches of a data set with these numbers.
+
+    Args:
+        data: makes the batches.
+        numbers: which ones.
+        loaders: processes that make them, each with a copy of the data; 0 makes them in this process.
+        left_out: gets a sentence for each image that turns out to be broken while batches are made, wherever that is.
+    """
+    batches = DataLoader(
+        _WithLeftOut(data),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=loaders,
+        prefetch_factor=4 if loaders else None,
+        worker_init_fn=_one_thread,
     )
+    for batch, found in batches:
+        left_out += found
+        yield batch
+
+
+class _WithLeftOut(Dataset[tuple[Batch, list[str]]]):
+    """Give each batch, and the sentences about images that this process has found broken since the last one."""
+
+    def __init__(self, data: NumberedBatches) -> None:
+        self.data, self.known = data, set(data.left_out)
+
+    def __getitem__(self, number: int) -> tuple[Batch, list[str]]:
+        batch = self.data[number]
+        found = [reason for reason in self.data.left_out if reason not in self.known]
+        self.known.update(found)
+        return batch, found
 
 
 def _one_thread(_: int) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from degrade.degrader import RealisticDegrader
-from degrade.images.codec import encode_image
-from degrade.images.contact_sheet import contact_sheet
+from degrade.images.contact_sheet import contact_sheet, encode_sheet
 from degrade.images.geometry import Rgb
 from degrade.images.tensors import to_image
 from degrade.training.data import TrainingData
@@ -51,7 +50,7 @@ def sample_sheet(degrader: RealisticDegrader, data: TrainingData, path: Path) ->
     rows = [[to_image(part[i]) for part in (hr, clean, lr, like, *drawn)] for i in range(len(hr))]
     titles = ["HR", "clean", "real / recipe LR", "ours, like it", "ours", "ours", "ours"]
     sheet = contact_sheet(rows, column_titles=titles, row_titles=["pair" if p else "unpaired" for p in paired.tolist()])
-    path.write_bytes(encode_image(sheet, "png"))
+    path.write_bytes(encode_sheet(sheet))
 
 
 def plot_curves(metrics: Path, path: Path, curves: Sequence[str] = CURVES) -> None:
@@ -70,7 +69,7 @@ def plot_curves(metrics: Path, path: Path, curves: Sequence[str] = CURVES) -> No
         return
     panels += [np.full_like(panels[0], 255)] * (-len(panels) % columns)
     grid = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
-    path.write_bytes(encode_image(np.vstack(grid), "png"))
+    path.write_bytes(encode_sheet(np.vstack(grid)))
 
 
 def _curve(name: str, points: list[tuple[int, float]], width: int = 360, height: int = 200) -> Rgb:

@@ -16,6 +16,7 @@ from degrade.images.tensors import to_tensors
 from degrade.training.average import moving_average
 from degrade.training.config import DegraderTrainConfig
 from degrade.training.data import TrainingData
+from degrade.training.directions import find_directions
 from degrade.training.loop import RunOptions, load_batches, make_accelerator, run_training
 from degrade.training.report import CURVES, plot_curves, sample_sheet, write_card
 from degrade.training.state import TrainState
@@ -81,7 +82,7 @@ class DegraderTraining:
             batch_size=schedule.batch_size,
             seed=schedule.seed,
         )
-        self.left_out = self.data.left_out
+        self.left_out = list(self.data.left_out)
         self.models = Models.build(
             start_from=config.start_from,
             scale=config.scale,
@@ -101,7 +102,7 @@ class DegraderTraining:
 
     def batches(self, numbers: range) -> Iterator[dict[str, Tensor]]:
         """Yield the batches with these numbers."""
-        return load_batches(self.data, numbers, self.options.loaders)
+        return load_batches(self.data, numbers, self.options.loaders, self.left_out)
 
     def step(self, batch: dict[str, Tensor], step: Step) -> dict[str, float]:
         """Take one micro-batch."""
@@ -124,8 +125,11 @@ class DegraderTraining:
         return {}
 
     def save_weights(self, out: Path) -> None:
-        """Write the averaged degrader and the curves."""
-        self.averaged().save_pretrained(out / "degrader")
+        """Write the averaged degrader, with the directions of its codes, and the curves."""
+        degrader = self.averaged()
+        hr = torch.cat([self.data[-1 - i]["hr"] for i in range(BANK_BATCHES)])  # numbers that training never reaches
+        degrader.set_directions(find_directions(degrader, hr.to(degrader.device)))
+        degrader.save_pretrained(out / "degrader")
         plot_curves(out / "metrics.jsonl", out / "curves.png", CURVES)
 
 

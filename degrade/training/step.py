@@ -18,6 +18,7 @@ from degrade.degrader import RealisticDegrader
 from degrade.networks.discriminator import PatchDiscriminator
 from degrade.networks.texture import TEXTURE_DIM, high_pass, scaled_texture, texture_statistics
 from degrade.ops.compress import quantise
+from degrade.seeds import torch_seed
 from degrade.training import losses
 from degrade.training.config import DegraderLoss, DegraderSize, DegraderTrainConfig
 from degrade.training.optimizer import Optimizer
@@ -69,7 +70,7 @@ class Models:
             ValueError: ``start_from`` is no degrader, or one for another scale.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(torch_seed(seed))
             if start_from:
                 degrader = RealisticDegrader.from_pretrained(start_from).train()
             else:

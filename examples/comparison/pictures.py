@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from comparison.scores import SCALE, TestImages, bicubic
-from degrade.images.codec import encode_image
-from degrade.images.contact_sheet import contact_sheet
+from degrade.images.contact_sheet import contact_sheet, encode_sheet
 from degrade.images.geometry import Rgb
 from degrade.images.tensors import to_image, to_tensor
 from degrade.networks.texture import high_pass
@@ -32,7 +31,7 @@ def show_arms(tests: TestImages, networks: Mapping[str, nn.Module]) -> bytes:
         images = [*large, *([hr] if hr is not None else [])]
         area = (slice(top * SCALE, (top + SIDE) * SCALE), slice(left * SCALE, (left + SIDE) * SCALE))
         rows.append([low, *(image[area] for image in images)])
-    return encode_image(contact_sheet(rows, column_titles=["LR", "enlarged", *networks, "HR"]), "png")
+    return encode_sheet(contact_sheet(rows, column_titles=["LR", "enlarged", *networks, "HR"]))
 
 
 def _busiest(lr: Rgb) -> tuple[int, int]:

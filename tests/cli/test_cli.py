@@ -16,7 +16,7 @@ from degrade.recipes.recipe import PRESET_NAMES, Recipe
 from degrade.shards.verify import verify_shards
 
 BICUBIC = ("--degrader", "none", "--preset", "bicubic", "--workers", "0")
-COMMANDS = ["eval", "synth", "train", "preview", "verify", "replay", "presets"]
+COMMANDS = ["apply", "eval", "synth", "export", "train", "fit", "preview", "verify", "replay", "presets"]
 
 HELP_PROGRAM = """
 import sys, time
@@ -103,8 +103,12 @@ MISTAKES = {
     "synth -i IN -o OUT --degrader none --preset bicubic --crop-size 2": "use 4",
     "synth -i IN -o OUT --degrader none --preset bicubic --crop-size 4000": "--crop-size",
     "synth -i IN -o OUT --degrader none --preset bicubic --max-shard-mb 0.01": "too small for a pair",
-    "synth -i IN -o OUT --degrader none --preset bicubic --device gpu": "give cpu, cuda or auto",
-    "synth -i IN -o OUT --degrader none --preset bicubic --device meta": "give cpu, cuda or auto",
+    "synth -i IN -o OUT --degrader none --preset bicubic --device gpu": "give cpu, cuda, mps or auto",
+    "synth -i IN -o OUT --degrader none --preset bicubic --device meta": "give cpu, cuda, mps or auto",
+    "fit nowhere -o OUT": "does not exist",
+    "fit EMPTY -o OUT": "holds no images",
+    "fit IN -o IN/fitted": "lies inside the photographs",
+    "fit IN -o OUT --degrader ./nowhere": "no degrader",
     "synth -i IN -o OUT --scale 5": "is not in the range",
     "synth -i IN -o OUT --mix 1.5": "is not in the range",
     "synth -i IN -o OUT --seed -1": "is not in the range",
@@ -138,10 +142,10 @@ def test_wrong_steps_scale_and_references_are_named_before_any_work(photo_folder
     tiny_degrader.save_pretrained(tmp_path / "tiny")
     (tmp_path / "references").mkdir()
     (tmp_path / "references" / "a.jpg").write_bytes(b"")
-    start = ("synth", "-i", photo_folder, "-o", tmp_path / "out", "--degrader", tmp_path / "tiny")
+    start = ("synth", "-i", photo_folder, "-o", tmp_path / "out", "--degrader", tmp_path / "tiny", "--device", "cpu")
     for options, words in {
         ("--steps", 9): "steps 9 is outside 1..4",
-        ("--scale", 2): "is for scale 4, not 2",
+        ("--preset", "bicubic", "--strength", 0.5): "a recipe has ranges of its own",
         ("--reference-dir", tmp_path / "references"): "reference a.jpg: file is empty",
     }.items():
         result = run(*start, *options)

@@ -18,7 +18,7 @@ from degrade.images.geometry import reduce_by
 from upsample.model import ResidualShiftUpsampler
 
 TINY = {"widths": (8, 8, 8), "blocks": 1, "embedding_dim": 8}
-EVERY = ["--seed", "1", "--device", "cpu", "--mixed-precision", "bf16", "--dataloader-num-workers", "0"]
+EVERY = ["--seed", "1", "--device", "cpu", "--mixed-precision", "auto", "--dataloader-num-workers", "0"]
 DEGRADER_RUNS = {
     "all data": [
         "--hr-dir", "photos", "--recipe", "real-esrgan", "--pairs", "hr", "lr", "--lr-dir", "lr", "--weights", "1", "1",
@@ -51,6 +51,11 @@ UPSAMPLER_RUNS = {
         "--stage", "colearn", *UPSAMPLER_DATA, *DISTILLED, "--cycle-score", "l1", "--cycle", "1", "--ema-decay", "0",
     ],
     "colearn, degrader frozen": ["--stage", "colearn", *UPSAMPLER_DATA, *DISTILLED, "--freeze-degrader"],
+    "colearn, detail, degrader frozen": [
+        "--stage", "colearn", *UPSAMPLER_DATA, "--from", "student", "--distill", "0", "--inverse", "0",
+        "--detail-branch", "--detail-features", "0.1", "--projected-critic", "--adversarial-hr", "0.1",
+        "--freeze-student", "--cycle", "1", "--freeze-degrader",
+    ],
 }  # fmt: skip
 WHERE_ELSE = {
     "out",
@@ -115,6 +120,16 @@ def test_an_upsampler_trains_at_scales_other_than_4(name, scale, made, tmp_path)
     learned = RealisticDegrader.from_pretrained(tmp_path / "run" / "degrader").state_dict()
     before = RealisticDegrader.from_pretrained(made[scale] / "degrader").state_dict()
     assert any(not torch.equal(learned[key], before[key]) for key in before if key.startswith("unet"))
+
+
+def test_an_upsampler_starts_from_one_of_another_scale_beside_a_frozen_degrader(made, tmp_path):
+    options = ["--preset", "ci", "--stage", "colearn", "--from", str(made[3] / "student"), "--hr-dir", "photos"]
+    options += ["--online-degrader", str(made[3] / "degrader"), "--distill", "0", "--inverse", "0", "--cycle", "1"]
+    summary = run(upsample_main, 2, made[2], [*options, "--freeze-degrader"], tmp_path / "run")
+    assert ResidualShiftUpsampler.from_pretrained(summary["weights"]).config.scale == 2
+    assert any("student: the start is for scale 3, not 2: its U-Net is copied" in line for line in summary["left_out"])
+    with pytest.raises(AssertionError, match="is a degrader for scale 3, and learns nothing at 2; give --freeze"):
+        run(upsample_main, 2, made[2], options, tmp_path / "learning")
 
 
 @pytest.mark.parametrize(("main", "runs"), [(degrade_main, DEGRADER_RUNS), (upsample_main, UPSAMPLER_RUNS)])

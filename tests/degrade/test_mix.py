@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 import torch
 
+from degrade.adjustment import Adjustment
 from degrade.degrader import RealisticDegrader
 from degrade.mix import DegradationMix, apply_records, fingerprint, one_thread
 from degrade.recipes.recipe import Recipe
@@ -106,8 +107,12 @@ def test_mistakes_are_one_sentence(tiny_degrader, hr):
         DegradationMix(None, None)
     with pytest.raises(ValueError, match="mix 1.5 is not a probability"):
         DegradationMix(tiny_degrader, bicubic, mix=1.5)
-    with pytest.raises(ValueError, match="is for scale 4, not 2"):
-        DegradationMix(tiny_degrader, None, scale=2)
+    with pytest.raises(ValueError, match="is for scales up to 4, not 5"):
+        DegradationMix(tiny_degrader, None, scale=5)
+    with pytest.raises(ValueError, match="a recipe has ranges of its own"):
+        DegradationMix(tiny_degrader, bicubic, adjustment=Adjustment(strength=(0.5, 0.5)))
+    with pytest.raises(ValueError, match="these weights have no directions"):
+        DegradationMix(tiny_degrader, None, adjustment=Adjustment(blur=1.0))
     with pytest.raises(ValueError, match=r"steps 5 is outside 1\.\.4"):
         DegradationMix(tiny_degrader, None, steps=5)
     with pytest.raises(ValueError, match="1 records for 4 images"):

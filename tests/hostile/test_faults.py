@@ -277,11 +277,11 @@ def test_a_stop_at_the_very_moment_a_worker_starts_is_one_sentence_too(start, ph
 SLOW_LISTING = """
 import time
 import degrade.files.sources
-size = degrade.files.sources._size
-def slow(file):
+locate = degrade.files.sources._file
+def slow(name, file):
     time.sleep(2)
-    return size(file)
-degrade.files.sources._size = slow
+    return locate(name, file)
+degrade.files.sources._file = slow
 """
 
 

@@ -66,7 +66,10 @@ def locally(photos, out, options):
 def start(photos, out, options, cluster):
     command = [sys.executable, "-c", GO, "synth", "-i", str(photos), "-o", str(out), *options]
     command += ["--engine", "ray", "--address", cluster.address, "--json"]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test in the background ignores SIGINT
+    )  # fmt: skip
 
 
 def hashes(out):

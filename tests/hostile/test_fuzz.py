@@ -274,7 +274,7 @@ def good_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 crop_height=32, crop_width=32, variant=0, scale=4, seed=slot, settings_hash="0" * 64, kind="recipe",
                 degrader="", recipe="real-esrgan-light", steps=0, psnr_to_clean=30.0, params=json.dumps(record[0]),
             )  # fmt: skip
-            writer.write(sample_key(slot), encode_image(hr, "png"), encode_image(lr, "png"), meta)
+            writer.write(sample_key(slot), encode_image(hr, "png"), encode_image(lr, "png"), meta.to_json())
     assert verify_shards(folder).ok and replay_pair(folder, "2").identical
     return folder
 
@@ -385,6 +385,9 @@ EVERY_STEP = {
          "grey_probability": 0.5},
         {"op": "camera"}, {"op": "jpeg", "quality": [30, 90]}, {"op": "webp"},
         {"op": "chroma", "modes": ["4:2:0", "4:1:1"]}, {"op": "sharpen"}, {"op": "quantise"},
+        {"op": "lens_blur"}, {"op": "aberration"}, {"op": "grain"}, {"op": "halo"}, {"op": "banding"}, {"op": "dither"},
+        {"op": "one_of", "steps": [{"op": "halftone"}, {"op": "screentone"}]}, {"op": "interlace"},
+        {"op": "scan_lines"}, {"op": "video", "codecs": ["h264", "mpeg2", "mjpeg"], "probability": 0.3},
         {"op": "one_of", "weights": [0.5, 0.5], "steps": [
             {"op": "jpeg"}, {"op": "resize", "factor": [0.5, 2], "direction": {"up": 1, "down": 1, "keep": 1}}]},
         {"op": "shuffle", "steps": [{"op": "resize", "of": "lr"}, {"op": "sharpen", "probability": 0.5}]},

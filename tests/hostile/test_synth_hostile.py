@@ -56,7 +56,7 @@ def test_all_that_is_usable_is_used_and_the_rest_is_listed_with_reasons(hostile,
     reasons = {failure["source"]: failure["reason"] for failure in failures}
     words = {
         "truncated.jpg": "truncated", "empty.jpg": "0 bytes", "text.png": "not a JPEG, PNG",
-        "dangling.png": "No such file", "dot.png": "1x1 is smaller than 128",
+        "dangling.png": "broken link", "dot.png": "1x1 is smaller than 128",
     }  # fmt: skip
     assert reasons.keys() == words.keys()
     assert all(word in reasons[name] and "\n" not in reasons[name] for name, word in words.items())
@@ -64,7 +64,7 @@ def test_all_that_is_usable_is_used_and_the_rest_is_listed_with_reasons(hostile,
     used = [pair["meta"]["source"] for pair in read_pairs(out)]
     good = ["x.png/inside.jpg", "cmyk.jpg", "grey16.png", "My holiday. v1.2 – Zürich 東京.final.PNG", "latin-\\xe9.png"]
     assert sorted(used) == sorted(good * 2)
-    assert "10 pairs in 1 shards" in result.output and "6 images or crops could not be used" in result.output
+    assert "10 pairs in 10 shards" in result.output and "6 images or crops could not be used" in result.output
     assert "failures.jsonl" in result.output
     report = verify_shards(out)
     assert report.ok, report.text()

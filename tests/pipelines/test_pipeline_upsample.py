@@ -42,6 +42,16 @@ def test_it_is_the_model_with_its_own_steps_unless_told(pipeline, tiny_upsampler
     assert not torch.equal(tiny_upsampler(lr, steps=4), tiny_upsampler(lr))
 
 
+def test_detail_is_that_of_the_model_with_or_without_tiles(detail_upsampler) -> None:
+    pipeline, lr = UpsamplePipeline(detail_upsampler), torch.rand(1, 3, 12, 9)
+    for detail in (None, 0.0, 1.0):
+        with torch.no_grad():
+            fixed = detail_upsampler(lr, detail=detail)
+            drawn = detail_upsampler(lr, detail=detail, generator=seeds(1)[0])
+        assert torch.equal(pipeline(lr, output_type="pt", detail=detail).images, fixed)
+        assert torch.equal(pipeline(lr, generator=seeds(1)[0], output_type="pt", detail=detail).images, drawn)
+
+
 @pytest.mark.parametrize("output_type", ["pil", "np", "pt"])
 def test_images_of_a_list_may_differ_in_size_and_come_out_in_their_order(pipeline, output_type) -> None:
     lr = [torch.rand(3, 8, 8), torch.rand(3, 5, 9), torch.rand(3, 8, 8)]

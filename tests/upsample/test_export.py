@@ -2,12 +2,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 from cli.upsample_commands import main
-from upsample import export
+from degrade.networks import backend
 from upsample.bicubic import enlarge
 from upsample.export import OneStepStudent, export_onnx
 from upsample.model import ResidualShiftUpsampler
@@ -19,11 +20,12 @@ def packages() -> None:
         pytest.importorskip(package)
 
 
-def run_onnx(path, lr: torch.Tensor) -> torch.Tensor:
+def run_onnx(path, lr: torch.Tensor, detail: float | None = None) -> torch.Tensor:
     from onnxruntime import InferenceSession
 
     session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(["sr"], {"lr": lr.numpy()})[0])
+    given = {} if detail is None else {"detail": np.array([detail], np.float32)}
+    return torch.from_numpy(session.run(["sr"], {"lr": lr.numpy(), **given})[0])
 
 
 def small(**options) -> ResidualShiftUpsampler:
@@ -37,24 +39,41 @@ def small(**options) -> ResidualShiftUpsampler:
 
 @pytest.fixture(scope="module")
 def exported(packages, tmp_path_factory) -> tuple[ResidualShiftUpsampler, Path, dict[str, Any]]:
-    """A student in training, the file written of it, and the summary."""
-    upsampler, path = small().train(), tmp_path_factory.mktemp("onnx") / "student.onnx"
+    """A student in training with a detail branch that draws something, the file written of it, and the summary."""
+    upsampler, path = small(detail=0.3).train(), tmp_path_factory.mktemp("onnx") / "student.onnx"
+    assert upsampler.detail_branch is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        torch.nn.init.normal_(upsampler.detail_branch.to_rgb.weight, std=0.05)
+        for strength in upsampler.detail_branch.noise_strengths:
+            torch.nn.init.normal_(strength)
     return upsampler, path, export_onnx(upsampler, path, name="tiny-x4", opset=20)
 
 
-def test_the_traceable_student_is_the_model_itself(tiny_upsampler) -> None:
-    lr = torch.rand(2, 3, 19, 70)
+def test_the_traceable_student_is_the_model_itself(tiny_upsampler, detail_upsampler) -> None:
+    lr, detail = torch.rand(2, 3, 19, 70), torch.tensor([0.3, 1.0])
     assert torch.allclose(OneStepStudent(tiny_upsampler)(lr), tiny_upsampler(lr), atol=1e-6)
+    assert torch.allclose(OneStepStudent(detail_upsampler)(lr, detail), detail_upsampler(lr, detail=detail), atol=1e-6)
 
 
-def test_the_file_gives_the_images_of_torch_at_any_size(exported) -> None:
+def test_the_file_gives_the_images_of_torch_at_any_size_and_detail(exported) -> None:
     upsampler, path, summary = exported
     assert [p.name for p in path.parent.iterdir()] == ["student.onnx"]
     assert summary["bytes"] == path.stat().st_size and max(summary["max_difference"].values()) < 1e-5
     json.dumps(summary)
-    for shape in ((1, 3, 1, 1), (3, 3, 2, 130), (1, 3, 64, 48)):
+    for shape in ((1, 3, 1, 1), (3, 3, 2, 130), (1, 3, 65, 48)):
         lr = torch.rand(shape)
-        assert (run_onnx(path, lr) - upsampler(lr)).abs().max() < 1e-5
+        for detail in (None, 0.0, 0.5, 1.0):
+            assert (run_onnx(path, lr, detail) - upsampler(lr, detail=detail)).abs().max() < 1e-5
+    assert (run_onnx(path, lr, 1.0) - run_onnx(path, lr, 0.0)).abs().mean() > 1e-3
+
+
+def test_programs_that_know_no_dial_give_an_image_alone(exported) -> None:
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(str(exported[1]), providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_inputs()] == ["lr"]
+    assert [(each.name, each.shape) for each in session.get_overridable_initializers()] == [("detail", [1])]
 
 
 def test_the_file_says_what_it_is_and_not_where_it_was_made(exported) -> None:
@@ -65,6 +84,7 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(exported) -> None:
     onnx.checker.check_model(model, full_check=True)
     told = {entry.key: entry.value for entry in model.metadata_props}
     assert told["name"] == "tiny-x4" and told["scale"] == "4" and "Apache-2.0" in told["licence"]
+    assert told["detail"] == "0.3"
     axes = [[dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
             for value in (model.graph.input[0], model.graph.output[0])]  # fmt: skip
     assert axes == [["batch", 3, "height", "width"], ["batch", 3, "4*height", "4*width"]]
@@ -120,7 +140,7 @@ def test_an_opset_that_cannot_be_written_is_refused(packages, tiny_upsampler, tm
 
 
 def test_a_missing_package_is_told_with_the_extra(tiny_upsampler, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name.startswith("onnxr") else object())
+    monkeypatch.setattr(backend, "find_spec", lambda name: None if name.startswith("onnxr") else object())
     with pytest.raises(ValueError, match=r"missing packages: onnxruntime; pip install 'realistic-degrader\[export\]'"):
         export_onnx(tiny_upsampler, tmp_path / "student.onnx")
 

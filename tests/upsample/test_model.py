@@ -193,7 +193,7 @@ def test_input_that_does_not_fit_is_told_in_a_sentence(tiny_upsampler, lr, optio
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"scale": 8}, "scale 8 is not supported; use 2, 3 or 4"),
+        ({"scale": 8}, "scale 8 is not supported; use 1, 2, 3 or 4"),
         ({"steps": 5, "num_train_timesteps": 4}, r"steps 5 is outside 1\.\.4"),
         ({"autoencoder": {"_class_name": "VQGAN"}}, "'VQGAN' is unknown; use one of VQModel"),
     ],

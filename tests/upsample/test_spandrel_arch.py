@@ -2,8 +2,10 @@ import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors import safe_open
 
+from cli.upsample_commands import main
 from upsample.export import export_spandrel
 from upsample.model import ResidualShiftUpsampler
 
@@ -103,6 +105,30 @@ def test_exported_file_loads_and_gives_the_same_image(tiny_upsampler, loader, tm
         metadata = file.metadata()
     assert metadata["name"] == "tiny-x4" and metadata["scale"] == "4" and "Apache-2.0" in metadata["licence"]
     json.dumps(summary)
+
+
+def test_a_file_with_a_detail_branch_has_the_default_that_was_chosen_for_it(detail_upsampler, loader, tmp_path) -> None:
+    detail_upsampler.save_pretrained(tmp_path / "sharp")
+    path, lr = tmp_path / "sharp.safetensors", torch.rand(1, 3, 9, 13)
+    for options, detail in (((), 0.5), (("--detail", "0.3"), 0.3), (("--detail", "0"), 0.0)):
+        result = CliRunner().invoke(
+            main, ["export", "-n", str(tmp_path / "sharp"), "--spandrel", str(path), *options], catch_exceptions=False
+        )
+        assert result.exit_code == 0, result.output
+        model = loader.load_from_file(path)
+        assert model.model.config.detail == detail and model.tags[-1] == f"detail {detail:g}"
+        with torch.inference_mode():
+            assert torch.equal(model(lr), detail_upsampler(lr, detail=detail))
+        with safe_open(path, "pt") as file:
+            assert file.metadata()["detail"] == f"{detail:g}"
+
+
+def test_a_default_for_weights_without_a_branch_is_refused(tiny_upsampler, tmp_path) -> None:
+    tiny_upsampler.save_pretrained(tmp_path / "plain")
+    arguments = ["export", "-n", str(tmp_path / "plain"), "--spandrel", str(tmp_path / "a.safetensors")]
+    result = CliRunner().invoke(main, [*arguments, "--detail", "0.3"])
+    assert result.exit_code == 1 and "these weights have no detail branch; use detail 0" in result.output
+    assert not (tmp_path / "a.safetensors").exists()
 
 
 def test_a_student_that_computes_in_bf16_is_exported_in_float32(tiny_upsampler, tmp_path) -> None:

@@ -5,6 +5,11 @@ downsampler, under an HR and an LR discriminator and a cycle LR -> SR -> LR. Its
 the terms here are SinSR's (arXiv 2311.14760) for the student, those of `degrade.training.step` for the downsampler, and
 our own construction between them. With the arrows of the downsampler off it is SinSR's step.
 
+A student may have a detail branch (`upsample.detail_branch`). Then there are two images: ``sr``, the faithful one,
+which the student's own terms teach as before, and ``sharp``, the same with all of its detail. D_H judges the sharp one,
+and the cycle degrades it. No gradient leads from it to the student: the student's image stays the one with the smallest
+error, and the branch learns what that image lacks.
+
 The degrader comes trained, so its pairs count from the first step on and their share is constant; critics and cycle
 wait for ``ramp.start`` and then rise.
 """
@@ -19,6 +24,9 @@ from torch import Tensor
 
 from degrade.networks.discriminator import PatchDiscriminator
 from degrade.ops.compress import quantise
+from degrade.perceptual.distance import feature_distance
+from degrade.perceptual.pretrained_features import PretrainedFeatures
+from degrade.perceptual.projected_critic import ProjectedCritic, draw_corner
 from degrade.training import losses as degrade_losses
 from degrade.training.optimizer import Optimizer
 from degrade.training.step import (
@@ -35,9 +43,10 @@ from degrade.training.step import (
 )
 from upsample.model import ResidualShiftUpsampler
 from upsample.training import losses
-from upsample.training.config import CycleConfig, UpsampleTrainConfig
+from upsample.training.config import CycleConfig, DetailConfig, UpsampleTrainConfig
 from upsample.training.teacher import teacher_answer
 
+MEAN_SIDE = 4  # HR pixels; means of such squares keep the colours that critics do not see
 CLEAN_END = 0  # time index of the student's inverse call, as SinSR re-uses it
 
 
@@ -50,12 +59,14 @@ class Networks:
         teacher: frozen; None when no term needs it.
         hr_critic: D_H; None when it is off.
         lower: the degrader G with its helpers and D_L; None when there is no degrader.
+        features: the pretrained network of the branch's feature distance; None when it is off.
     """
 
     student: ResidualShiftUpsampler
     teacher: ResidualShiftUpsampler | None = None
-    hr_critic: PatchDiscriminator | None = None
+    hr_critic: PatchDiscriminator | ProjectedCritic | None = None
     lower: Models | None = None
+    features: PretrainedFeatures | None = None
 
 
 @dataclass
@@ -96,6 +107,7 @@ class Upscaled:
         xt: (B, C, h, w), where the chain starts.
         zhat: (B, C, h, w), the student's x0.
         sr: (B, 3, H, W), decoded.
+        sharp: (B, 3, H, W), sr with all of its detail; sr itself when no branch learns.
     """
 
     hr: Tensor
@@ -106,6 +118,7 @@ class Upscaled:
     xt: Tensor
     zhat: Tensor
     sr: Tensor
+    sharp: Tensor
 
 
 @dataclass
@@ -136,13 +149,13 @@ def colearn_step(
         step: see `Step`. (Generators of earlier micro-batches are judged by the critics of the step before.)
 
     Returns:
-        Every term, unweighted, and psnr, of the student on this batch in dB.
+        Every term, unweighted, and psnr, of the faithful image on this batch in dB.
     """
     schedule, lower, weights = config.schedule, nets.lower, config.degrader.loss
     ramp, share = config.ramp.at(step.number, schedule.steps), 1 / schedule.gradient_accumulation_steps
 
     # Forward, one graph: y -> zhat -> SR -> yhat, and HR -> yg.
-    up = upscale(nets.student, batch, step)
+    up = upscale(nets.student, batch, config, step)
     cycled = run_cycle(nets, up, config, step) if lower is not None and config.cycle.weight and ramp else None
     drawn = None
     if lower is not None and lower_batch is not None:
@@ -151,9 +164,18 @@ def colearn_step(
     # 1. The critics, on detached images.
     terms = step_critics(nets, optimizers, up, cycled, drawn, config, step) if ramp else {}
 
-    # 2. Student and degrader, the critics frozen.
-    loss, student_terms = student_loss(nets, up, batch, config, step)
-    terms |= student_terms
+    # 2. Student, branch and degrader, the critics frozen.
+    loss = up.hr.new_zeros(())
+    if config.student_learns:
+        loss, student_terms = student_loss(nets, up, batch, config, step)
+        terms |= student_terms
+    if config.detail.branch:
+        detail_sum, detail_terms = detail_loss(nets, up, config.detail, step)
+        terms |= detail_terms
+        loss = loss + detail_sum
+    if nets.hr_critic is not None and ramp:
+        terms["adversarial_hr"] = adversarial_hr(nets.hr_critic, up, step)
+        loss = loss + ramp * config.loss.adversarial_hr * terms["adversarial_hr"]
     if cycled is not None:
         terms["cycle"] = cycle_loss(cycled, up, config.cycle)
         loss = loss + ramp * config.cycle.weight * terms["cycle"]
@@ -190,9 +212,7 @@ def step_critics(
     share = 1 / config.schedule.gradient_accumulation_steps
     terms: dict[str, Tensor] = {}
     if nets.hr_critic is not None and optimizers.hr_critic is not None:
-        real, fake = Judged(up.hr, None), Judged(as_file(up.sr), None)
-        penalty = config.critic.penalty_at(step.number)
-        terms["critic_hr"], loss = critic_loss(nets.hr_critic, real, fake, penalty, step)
+        terms["critic_hr"], loss = hr_critic_loss(nets.hr_critic, up, config.critic.penalty_at(step.number), step)
         (share * loss).backward()
         if step.update:
             optimizers.hr_critic.step(config.critic.learning_rate)
@@ -206,22 +226,33 @@ def step_critics(
     return terms
 
 
-def upscale(student: ResidualShiftUpsampler, batch: dict[str, Tensor], step: Step) -> Upscaled:
-    """Run the student's one step from a fresh x_T; the LR enters as data."""
+def upscale(
+    student: ResidualShiftUpsampler, batch: dict[str, Tensor], config: UpsampleTrainConfig, step: Step
+) -> Upscaled:
+    """Run the student's one step from a fresh x_T, and its branch; the LR enters as data."""
     hr, lr = batch["hr"] * 2 - 1, batch["lr"].detach() * 2 - 1
     with torch.no_grad():
         z0, anchor = student.first_stage.encode(hr), student.anchor(lr)
     noise = batch["noise"] if "noise" in batch else normal_like(z0, step.generator)
     xt = student.scheduler.prior_sample(anchor, noise)
+    if not config.detail.branch:
+        with step.autocast:
+            zhat = student.predict_x0(xt, _last(student), lr, anchor).float()
+        sr = student.first_stage.decode(zhat)
+        return Upscaled(hr, lr, batch["generated"], z0, anchor, xt, zhat, sr, sharp=sr)
+    with step.autocast, nullcontext() if config.student_learns else torch.no_grad():
+        zhat, features = student.predict_with_features(xt, lr, anchor)
+    sr = student.first_stage.decode(zhat.float())
     with step.autocast:
-        zhat = student.predict_x0(xt, _last(student), lr, anchor).float()
-    return Upscaled(hr, lr, batch["generated"], z0, anchor, xt, zhat, student.first_stage.decode(zhat))
+        detail = student.draw_detail(features.detach(), lr, noise)
+    sharp = sr.detach().clamp(-1, 1) + detail.float()
+    return Upscaled(hr, lr, batch["generated"], z0, anchor, xt, zhat.float(), sr, sharp)
 
 
 def student_loss(
     nets: Networks, up: Upscaled, batch: dict[str, Tensor], config: UpsampleTrainConfig, step: Step
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Write the weighted sum that the student descends: SinSR's three terms, the truth, D_H, and the degrader's pairs.
+    """Write the weighted sum, without D_H, that the student descends: SinSR's three terms, and the degrader's pairs.
 
     Returns:
         The sum, and its terms, unweighted.
@@ -259,12 +290,49 @@ def student_loss(
     if weights.perceptual:
         terms["perceptual"] = losses.perceptual(up.sr, up.hr).mean()
         loss = loss + weights.perceptual * terms["perceptual"]
-    ramp = config.ramp.at(step.number, config.schedule.steps)
-    if nets.hr_critic is not None and ramp:
-        with step.autocast, frozen(nets.hr_critic):
-            terms["adversarial_hr"] = degrade_losses.generator_hinge(nets.hr_critic(as_file(up.sr)).float())
-        loss = loss + ramp * weights.adversarial_hr * terms["adversarial_hr"]
     return loss, terms
+
+
+def detail_loss(nets: Networks, up: Upscaled, weights: DetailConfig, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+    """Write the weighted sum, without D_H and the cycle, that the detail branch descends.
+
+    Returns:
+        The sum, and its terms, unweighted.
+    """
+    error = up.sharp - up.hr
+    terms = {"detail_pixels": error.abs().mean(), "detail_means": F.avg_pool2d(error, MEAN_SIDE).abs().mean()}
+    loss = weights.pixels * terms["detail_pixels"] + weights.means * terms["detail_means"]
+    if nets.features is not None:
+        with step.autocast:
+            with torch.no_grad():
+                truth = nets.features(up.hr)
+            maps = nets.features(up.sharp)
+        terms["detail_features"] = feature_distance(maps, truth).float().mean()
+        loss = loss + weights.features * terms["detail_features"]
+    return loss, terms
+
+
+def adversarial_hr(critic: PatchDiscriminator | ProjectedCritic, up: Upscaled, step: Step) -> Tensor:
+    """Return the generator's side of D_H's hinge on the sharp image."""
+    with step.autocast, frozen(critic):
+        if isinstance(critic, PatchDiscriminator):
+            return degrade_losses.generator_hinge(critic(as_file(up.sharp)).float())
+        logits = critic(as_file(up.sharp), draw_corner(step.generator))
+    return torch.stack([degrade_losses.generator_hinge(each.float()) for each in logits]).mean()
+
+
+def hr_critic_loss(
+    critic: PatchDiscriminator | ProjectedCritic, up: Upscaled, penalty: float, step: Step
+) -> tuple[Tensor, Tensor]:
+    """Return D_H's hinge, and what it descends; a projected critic has its spectral norm in the place of a penalty."""
+    if isinstance(critic, PatchDiscriminator):
+        return critic_loss(critic, Judged(up.hr, None), Judged(as_file(up.sharp), None), penalty, step)
+    corner = draw_corner(step.generator)
+    with step.autocast:
+        real, fake = critic(up.hr, corner), critic(as_file(up.sharp.detach()), corner)
+    pairs = zip(real, fake, strict=True)
+    hinge = torch.stack([degrade_losses.critic_hinge(a.float(), b.float()) for a, b in pairs]).mean()
+    return hinge, hinge
 
 
 def truth_through_the_inverse(student: ResidualShiftUpsampler, up: Upscaled, step: Step) -> Tensor:
@@ -280,13 +348,13 @@ def truth_through_the_inverse(student: ResidualShiftUpsampler, up: Upscaled, ste
 
 
 def run_cycle(nets: Networks, up: Upscaled, config: UpsampleTrainConfig, step: Step) -> Cycled:
-    """Degrade the student's SR twice, with the code of the LR it came from.
+    """Degrade the sharp SR twice, with the code of the LR it came from.
 
     Two guards against LR that hides in the SR: noise on the SR, and a gradient to the student that is scaled down.
     """
     assert nets.lower is not None
     degrader = nets.lower.degrader
-    sr = as_file(losses.scale_gradient(up.sr, config.cycle.gradient))  # a file holds no hidden fractions either
+    sr = as_file(losses.scale_gradient(up.sharp, config.cycle.gradient))  # a file holds no hidden fractions either
     sr = sr + config.cycle.guard_noise * normal_like(sr, step.generator)
     unpaired = torch.zeros_like(up.generated)
     with torch.no_grad(), step.autocast:  # the code learns what it means from pairs, not from how to win here

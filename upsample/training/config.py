@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from degrade.files.mappings import read_mapping
+from degrade.files.sources import list_sources
 from degrade.training.config import PRESETS as DEGRADER_PRESETS
 from degrade.training.config import Count, CriticConfig, DegraderLoss, Ramp, Rate, Schedule, Share, Weight, fit_crop
 from degrade.training.config_file import resolve
@@ -71,6 +72,17 @@ class StudentLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetailConfig:
+    """The detail branch of the student, and the weights of its own terms; D_H and the cycle have theirs."""
+
+    branch: bool = False  # train it; a new one where the student has none
+    default: Share = 0.5  # strength that a new branch's weights are saved with
+    pixels: Weight = 1.0  # mean absolute error of the sharp image, images in [-1, 1]
+    means: Weight = 1.0  # the same of means over 4 x 4 pixels, which keeps colours
+    features: Weight = 0.1  # distance of pretrained features, in units of their spread; 0 = not needed
+
+
+@dataclass(frozen=True, kw_only=True)
 class CycleConfig:
     """The cycle LR -> SR -> LR of co-learning."""
 
@@ -97,7 +109,7 @@ class UpsampleTrainConfig:
     """Everything that decides what a run trains; written into the run as train_config.yaml."""
 
     stage: Stage = "teacher"
-    scale: Annotated[int, Field(ge=2, le=4)] = 4  # HR side / LR side
+    scale: Annotated[int, Field(ge=1, le=4)] = 4  # HR side / LR side
     teacher: str = ""  # shipped name, folder or hub id; for student and colearn
     start_from: str = ""  # upsampler to start from; "" = a new one, or a copy of the teacher
     first_stage: str = ""  # folder or hub id of a diffusers autoencoder with weights; "" = what `size.autoencoder` says
@@ -109,10 +121,13 @@ class UpsampleTrainConfig:
     stored_answers: Annotated[int, Field(ge=0)] = (
         0  # pairs whose answers are made once before training; 0 = at each step
     )
+    student_learns: bool = True  # False: it stays as it was, and its detail branch learns; colearn
     loss: StudentLoss = field(default_factory=StudentLoss)
+    detail: DetailConfig = field(default_factory=DetailConfig)  # colearn
     cycle: CycleConfig = field(default_factory=CycleConfig)
     ramp: Ramp = field(default_factory=lambda: Ramp(start=0.0))  # of critics and cycle
     critic: CriticConfig = field(default_factory=lambda: CriticConfig(width=24))  # D_H
+    projected_critic: bool = False  # D_H sees through pretrained features; then its width and penalty have no effect
     degrader: DegraderLearning = field(default_factory=DegraderLearning)
     pool_batches: Annotated[int, Field(ge=0)] = 10  # replay buffer of pairs of earlier degraders, in batches; 0 = none
 
@@ -123,14 +138,12 @@ class UpsampleTrainConfig:
             ValueError: they do not.
         """
         loss, colearn = self.loss, self.stage == "colearn"
-        if self.stage == "student" and not self.teacher:
-            raise ValueError("the student stage needs a teacher; train one with --stage teacher and give its folder")
-        if colearn and (loss.distill or loss.inverse) and not self.teacher:
+        if self.stage != "teacher" and (loss.distill or loss.inverse) and not self.teacher:
             raise ValueError(
-                "co-learning distils from a teacher; give --teacher, or --distill 0 --inverse 0 to do without"
+                f"the {self.stage} stage distils from a teacher; give --teacher, or --distill 0 --inverse 0 for none"
             )
-        if colearn and not (self.teacher or self.start_from):
-            raise ValueError("co-learning starts from a student; give --from, or a --teacher to copy")
+        if self.stage != "teacher" and not (self.teacher or self.start_from):
+            raise ValueError(f"the {self.stage} stage starts from a student; give --from, or a --teacher to copy")
         if colearn and self.stored_answers:
             raise ValueError("stored answers need pairs that do not change; use them in the student stage")
         if self.stored_answers and self.stage == "teacher":
@@ -142,14 +155,26 @@ class UpsampleTrainConfig:
         if self.real_lr and not (self.data.online_degrader and self.degrader.train):
             raise ValueError("real LR without HR teaches a degrader; give an --online-degrader and do not freeze it")
         learns = (loss.distill, loss.inverse, loss.gt, loss.perceptual, loss.pair * bool(self.data.weights[3]))
-        if self.stage != "teacher" and not any(learns):
+        if self.stage != "teacher" and self.student_learns and not any(learns):
             raise ValueError(
                 "distill, inverse, gt, perceptual and pair are all 0, so nothing teaches the student; give one a weight"
+            )
+        if not colearn and (self.detail.branch or not self.student_learns):
+            raise ValueError(
+                f"a detail branch learns beside a student, not in the {self.stage} stage; use --stage colearn"
+            )
+        if not self.student_learns and not self.detail.branch:
+            raise ValueError(
+                "a frozen student without a detail branch does not change; give --detail-branch, or let it learn"
             )
         new = self.stage == "teacher" and not self.start_from
         if new and self.size.autoencoder and not self.first_stage:
             raise ValueError("the first stage is an autoencoder without weights; give the folder of a trained one")
 
+
+SHIPPED, SHIPPED_TEACHER, SHIPPED_SCALE = "tiny-x4", "tiny-x4-teacher", 4  # degrader and student have one name
+SHIPPED_RECIPE = "real-esrgan-light"
+CROPS_PER_PHOTOGRAPH, FEWEST_STEPS = 100, 10  # what the default of --steps comes from for small folders
 
 _CI = UpsampleTrainConfig(
     schedule=Schedule(hr_crop=64, batch_size=4, steps=20, warmup_steps=2, ema_decay=0.9),
@@ -220,18 +245,48 @@ def preset(name: str, stage: Stage) -> UpsampleTrainConfig:
 def config_from_options(preset_name: str, file: Path | None, given: Mapping[str, Any]) -> UpsampleTrainConfig:
     """Build the settings of a run from a preset, a file, and the options of the command line, which win.
 
+    Without a stage, it is co-learning. Without networks or LR images, co-learning takes the shipped ones, and few steps
+    when there are few photographs.
+
     Args:
         preset_name: ci, tiny or paper.
         file: YAML or TOML; None for none.
         given: options by dotted name.
 
     Raises:
-        ValueError: no stage, an unknown key, with the nearest known one, or a value that does not fit.
+        ValueError: an unknown key, with the nearest known one, or a value that does not fit.
     """
     settings = {} if file is None else read_mapping(file)
-    stage = given.get("stage") or settings.get("stage")
-    if not stage:
-        raise ValueError("the stage is missing; give --stage teacher, student or colearn")
-    start = preset(preset_name, stage)
+    start = preset(preset_name, given.get("stage") or settings.get("stage") or "colearn")
     scale = given.get("scale") or settings.get("scale") or start.scale
+    if start.stage == "colearn":
+        data = settings.get("data")
+        of_file = {f"data.{name}": value for name, value in data.items()} if isinstance(data, Mapping) else {}
+        start = _from_shipped_weights(start, scale, {**settings, **of_file, **given})
     return resolve(replace(start, schedule=fit_crop(start.schedule, scale)), file, settings, given)
+
+
+def _from_shipped_weights(start: UpsampleTrainConfig, scale: int, chosen: Mapping[str, Any]) -> UpsampleTrainConfig:
+    """Let co-learning start from the shipped networks where nothing else is chosen.
+
+    Args:
+        start: the preset.
+        scale: HR side / LR side.
+        chosen: what the user gave, by dotted name.
+    """
+    if not any(chosen.get(f"data.{name}") for name in ("shards", "pairs", "recipes", "online_degrader")):
+        start = replace(start, data=replace(start.data, online_degrader=SHIPPED))
+    learns = chosen.get("degrader.train", True) and not chosen.get("data.shards")
+    if learns and not any(chosen.get(f"data.{name}") for name in ("pairs", "recipes")):
+        # A degrader that learns needs pairs whose degradation is known, or its codes lose their meaning.
+        start = replace(start, data=replace(start.data, recipes=(SHIPPED_RECIPE,)))
+    if scale != SHIPPED_SCALE or chosen.get("teacher") or chosen.get("start_from"):
+        return start
+    start = replace(start, teacher=SHIPPED_TEACHER, start_from=SHIPPED)
+    if hr_dir := chosen.get("data.hr_dir"):
+        # Trained networks forget more than they learn when they see the same few photographs again and again.
+        crops = CROPS_PER_PHOTOGRAPH * len(list_sources(hr_dir))
+        steps = max(FEWEST_STEPS, crops // start.schedule.batch_size)
+        if steps < start.schedule.steps:
+            start = replace(start, schedule=replace(start.schedule, steps=steps, warmup_steps=steps // 9))
+    return start

@@ -17,7 +17,7 @@ from degrade.files.sources import Source, list_sources
 from degrade.files.tars import shard_paths, tar_members
 from degrade.images.codec import read_image
 from degrade.images.crops import ImagePool, ReadCache
-from degrade.images.geometry import Rgb, corner, crop
+from degrade.images.geometry import Rgb, corner, crop, crop_to_scale
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_tensor
 from degrade.ops.compress import JPEG_BLOCK
@@ -65,9 +65,6 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         batch_size: samples in a batch.
         seed: the seed of every draw.
 
-    Attributes:
-        left_out: one sentence for each image or pair that is not used.
-
     Raises:
         ValueError: nothing to learn from, or sizes that do not fit.
     """
@@ -83,25 +80,32 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
         if config.reference_dirs and not config.online_degrader:
             raise ValueError("reference photographs give looks to a degrader; give an --online-degrader")
         if made and not config.hr_dir:
-            raise ValueError("recipes and an online degrader need HR photographs; give a folder of them (--hr-dir)")
+            raise ValueError(
+                "--recipe and --online-degrader make LR images of HR photographs; give a folder of them (--hr-dir)"
+            )
         self.config, self.scale, self.hr_crop, self.batch_size, self.seed = config, scale, hr_crop, batch_size, seed
-        self.left_out: list[str] = []
         self.shards = [pair for shards in config.shards for pair in shard_pairs(shards)]
-        self.pairs, unusable = aligned_pairs(config.pairs, scale=scale, min_side=hr_crop // scale)
-        self.left_out += unusable
+        self.pairs, self._unusable_pairs = aligned_pairs(config.pairs, scale=scale, min_side=hr_crop // scale)
         self.recipes = [Recipe.load(name) for name in config.recipes]
         self.hr: ImagePool | None = None
         if made:
             self.hr = ImagePool(list_sources(config.hr_dir), min_side=hr_crop, max_side=config.max_hr_side)
-            self.left_out += self.hr.left_out
         if self.hr is not None and not self.hr:
-            raise ValueError(f"no HR photograph of {config.hr_dir} has sides of {hr_crop} px; use larger ones")
+            first = self.hr.left_out[0]
+            raise ValueError(
+                f"no HR photograph of {config.hr_dir} has sides of {hr_crop} px ({first}); use larger ones"
+            )
         counts = (len(self.shards), len(self.pairs), len(self.recipes), bool(config.online_degrader))
         self.kind_weights = [weight * bool(count) for weight, count in zip(config.weights, counts, strict=True)]
         if not sum(self.kind_weights):
             reason = self.left_out[0] if self.left_out else f"the weights {config.weights} leave nothing to draw"
             raise ValueError(f"no pair is usable; the first reason: {reason}")
         self._shard_pair = ReadCache(self._read_shard_pair)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Return one sentence for each image or pair that is not used, also for those that drawing has found broken."""
+        return [*self._unusable_pairs, *(self.hr.left_out if self.hr is not None else ())]
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         """Make the batch with a number.
@@ -148,6 +152,8 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
             except (ValueError, OSError) as err:
                 warnings.warn(f"not used: {err}", stacklevel=2)
                 reason = err
+                if str(err) not in self._unusable_pairs:
+                    self._unusable_pairs.append(str(err))
         raise ValueError(f"{TRIES} pairs in a row of the shards cannot be used; the last: {reason}")
 
     def _cut(self, rng: random.Random, hr: Rgb, lr: Rgb) -> tuple[Tensor, Tensor]:
@@ -175,8 +181,10 @@ class PairData(torch.utils.data.Dataset[dict[str, Tensor]]):
     def _read_shard_pair(self, index: int) -> tuple[Rgb, Rgb]:
         hr_source, lr_source = self.shards[index]
         hr, lr = read_image(hr_source.read()), read_image(lr_source.read())
-        if (hr.shape[0], hr.shape[1]) != (lr.shape[0] * self.scale, lr.shape[1] * self.scale):
-            raise ValueError(f"{hr_source.name}: HR {hr.shape[:2]} is not {self.scale} x LR {lr.shape[:2]}")
+        try:
+            hr = crop_to_scale(hr, lr, self.scale)
+        except ValueError as err:
+            raise ValueError(f"{hr_source.name}: {err}") from err
         if min(hr.shape[:2]) < self.hr_crop:
             raise ValueError(f"{hr_source.name}: {hr.shape[1]}x{hr.shape[0]} is smaller than the crop, {self.hr_crop}")
         return hr, lr

@@ -78,9 +78,9 @@ class LearningDegrader:
             self.left_out.append(f"the stop signal: {err}")
             return None
 
-    def batches(self, numbers: range, loaders: int) -> Iterator[dict[str, Tensor]]:
-        """Yield the batches that the degrader learns from."""
-        return load_batches(self.data, numbers, loaders)
+    def batches(self, numbers: range, loaders: int, left_out: list[str]) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches that the degrader learns from; see `load_batches`."""
+        return load_batches(self.data, numbers, loaders, left_out)
 
     def looks(self, lr: Tensor, generator: torch.Generator) -> Tensor:
         """Encode this step's looks with the current degrader, because its stored bank predates its training.

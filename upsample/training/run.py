@@ -20,6 +20,9 @@ from degrade.degrader import RealisticDegrader
 from degrade.images.real_pairs import aligned_pairs
 from degrade.mix import DegradationMix, reference_codes
 from degrade.networks.discriminator import PatchDiscriminator
+from degrade.perceptual.pretrained_features import PretrainedFeatures, pretrained_features
+from degrade.perceptual.projected_critic import ProjectedCritic
+from degrade.seeds import torch_seed
 from degrade.training.average import moving_average
 from degrade.training.config import DegraderSize
 from degrade.training.loop import RunOptions, load_batches, make_accelerator, make_autocast, run_training
@@ -42,12 +45,16 @@ CURVES = (
     "psnr",
     "val_psnr_y",
     "val_ssim_y",
+    "val_sharp_psnr_y",
+    "val_sharp_ssim_y",
     "x0",
     "distill",
     "inverse",
     "gt",
     "pair",
     "perceptual",
+    "detail_pixels",
+    "detail_features",
     "cycle",
     "critic_hr",
     "adversarial_hr",
@@ -151,14 +158,16 @@ class UpsamplerTraining:
 
     def _build_networks(self) -> None:
         config, schedule, accelerator = self.config, self.config.schedule, self.accelerator
-        student, teacher = build_upsampler(config)
+        student, teacher, notes = build_upsampler(config)
+        self.left_out += notes
         mix, lower = self._build_degrader()
-        hr_critic = None
+        hr_critic: PatchDiscriminator | ProjectedCritic | None = None
         if config.stage == "colearn" and config.loss.adversarial_hr:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(schedule.seed)
-                hr_critic = PatchDiscriminator(0, config.critic.width)
-        self.nets = Networks(student, teacher, hr_critic, lower)
+                torch.manual_seed(torch_seed(schedule.seed))
+                hr_critic = self._build_hr_critic()
+        features = self._features() if config.detail.branch and config.detail.features else None
+        self.nets = Networks(student, teacher, hr_critic, lower, features)
         for net in (student, teacher, hr_critic, *(lower.parts().values() if lower else ())):
             if net is not None:
                 net.to(accelerator.device)
@@ -180,6 +189,14 @@ class UpsamplerTraining:
             buffer = ReplayBuffer(capacity, self.state.tensors) if colearn and capacity else None
             self.online = OnlinePairs(mix, colearn=colearn, buffer=buffer)
 
+    def _build_hr_critic(self) -> PatchDiscriminator | ProjectedCritic:
+        if self.config.projected_critic:
+            return ProjectedCritic(self._features())
+        return PatchDiscriminator(0, self.config.critic.width)
+
+    def _features(self) -> PretrainedFeatures:
+        return deepcopy(pretrained_features()).to(self.accelerator.device)
+
     def _build_degrader(self) -> tuple[DegradationMix | None, Models | None]:
         """Build the degrader that makes pairs online, and the one that co-learning trains or asks."""
         config, data = self.config, self.config.data
@@ -188,6 +205,12 @@ class UpsamplerTraining:
                 self.left_out.append("no online degrader: cycle, its pairs and D_L are off")
             return None, None
         degrader = RealisticDegrader.from_pretrained(data.online_degrader).eval()
+        own_scale = degrader.config.scale  # the largest that it degrades by
+        if config.stage == "colearn" and config.degrader.train and own_scale != config.scale:
+            raise ValueError(
+                f"{data.online_degrader} is a degrader for scale {own_scale}, and learns nothing at {config.scale}; "
+                "give --freeze-degrader, or a degrader for this scale"
+            )
         codes = [code for folder in data.reference_dirs for code in reference_codes(degrader, folder)]
         looks = torch.tensor(codes) if codes else None
         mix = DegradationMix(degrader.to(self.accelerator.device), None, scale=config.scale, codes=looks)
@@ -195,7 +218,7 @@ class UpsamplerTraining:
             return mix, None
         return mix, Models.build(
             start_from=data.online_degrader,
-            scale=config.scale,
+            scale=own_scale,
             size=DegraderSize(),
             critic_width=config.degrader.critic.width,
             seed=config.schedule.seed,
@@ -213,12 +236,12 @@ class UpsamplerTraining:
         loaders, size = self.options.loaders, self.config.schedule.batch_size
         own: Iterator[dict[str, Tensor]]
         if self.answers is None:
-            own = load_batches(self.data, numbers, loaders)
+            own = load_batches(self.data, numbers, loaders, self.left_out)
         else:
             answers = self.answers
             own = (answers.batch(number, size) for number in numbers)
         learning = self.learning
-        lower = (None for _ in numbers) if learning is None else learning.batches(numbers, loaders)
+        lower = (None for _ in numbers) if learning is None else learning.batches(numbers, loaders, self.left_out)
         return zip(own, lower, strict=True)
 
     def step(self, batch: Batches, step: Step) -> dict[str, float]:

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from degrade.images.codec import encode_image
-from degrade.images.contact_sheet import contact_sheet
+from degrade.images.contact_sheet import contact_sheet, encode_sheet
 from degrade.images.geometry import Rgb
 from degrade.images.tensors import to_image, to_tensor
 from upsample.bicubic import enlarge
@@ -28,22 +27,25 @@ def validate(
         picture: a png to write: LR, bicubic, SR and HR of some.
 
     Returns:
-        val_psnr_y, val_ssim_y, and the same of bicubic: val_bicubic_psnr_y, val_bicubic_ssim_y.
+        val_psnr_y and val_ssim_y of the faithful image; the same of bicubic, val_bicubic_*, and with all of the detail,
+        val_sharp_*, where there is a branch.
     """
-    scores: list[tuple[float, float, float, float]] = []
+    scores: dict[str, list[float]] = {}
     rows: list[list[Rgb]] = []
     border = upsampler.config.scale
     for hr, lr in pairs:
         with torch.inference_mode():
             tensor = to_tensor(lr).to(upsampler.device)
-            sr = to_image(upsampler(tensor)[0])
-            bicubic = to_image(enlarge(tensor, upsampler.config.scale)[0])
-        scores.append(
-            (psnr_y(sr, hr, border), ssim_y(sr, hr, border), psnr_y(bicubic, hr, border), ssim_y(bicubic, hr, border))
-        )
+            made = {"val_bicubic": enlarge(tensor, upsampler.config.scale), "val": upsampler(tensor, detail=0)}
+            if upsampler.detail_branch is not None and upsampler.config.steps == 1:
+                made["val_sharp"] = upsampler(tensor, detail=1)
+        images = {name: to_image(image[0]) for name, image in made.items()}
+        for name, image in images.items():
+            scores.setdefault(f"{name}_psnr_y", []).append(psnr_y(image, hr, border))
+            scores.setdefault(f"{name}_ssim_y", []).append(ssim_y(image, hr, border))
         if len(rows) < SHEET_ROWS:
-            rows.append(sheet_row(lr, [bicubic, sr], hr))
+            rows.append(sheet_row(lr, list(images.values()), hr))
     if picture is not None:
-        picture.write_bytes(encode_image(contact_sheet(rows, column_titles=["LR", "bicubic", "SR", "HR"]), "png"))
-    names = ("val_psnr_y", "val_ssim_y", "val_bicubic_psnr_y", "val_bicubic_ssim_y")
-    return dict(zip(names, np.mean(scores, axis=0).tolist(), strict=True))
+        titles = ["LR", "bicubic", "SR", "sharp SR", "HR"] if len(rows[0]) == 5 else ["LR", "bicubic", "SR", "HR"]
+        picture.write_bytes(encode_sheet(contact_sheet(rows, column_titles=titles)))
+    return {name: float(np.mean(values)) for name, values in scores.items()}

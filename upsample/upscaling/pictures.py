@@ -1,23 +1,34 @@
 """Read and write image files for upscaling without losing what they hold: 16 bits, grey, transparency, orientation."""
 
 import functools
+import struct
 from dataclasses import dataclass
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor
 
 from degrade.errors import ImageError
-from degrade.images.codec import ImageInfo, decode_image, encoder_options, through_profile, to_srgb, turn
-
-OUTPUT_SUFFIXES = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
+from degrade.images.codec import (
+    MAX_PIXELS,
+    ImageInfo,
+    StoredImage,
+    decode_image,
+    encoder_options,
+    through_profile,
+    to_srgb,
+    turn,
+)
+from degrade.images.encoder import encode_pixels
 
 _EXT_OF_FORMAT = {"JPEG": "jpg", "MPO": "jpg", "WEBP": "webp"}  # all others become png
-_LONGEST_SIDE = {"jpg": 65535, "webp": 16383}
-_NODES = 52  # levels 0, 5, ..., 255 of each channel, where an 8-bit profile conversion is exact
+_ORIENTATION = 0x0112
+# levels of each channel at which an 8-bit profile conversion is exact; close in the dark, where linear light bends most
+_NODES = np.unique(np.round(255 * np.linspace(0, 1, 60) ** 2)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -37,14 +48,47 @@ class Picture:
     bits: int = 8
 
 
-def read_picture(data: bytes) -> Picture:
+def read_picture(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode an image file as `read_image` does, but keep its bit depth and its transparency.
+
+    Args:
+        data: the bytes of the file.
+        max_pixels: larger images are rejected before they are decoded.
 
     Raises:
         ImageError: the file is empty, truncated, too large, or not an image of a supported format.
     """
-    stored = decode_image(data)
-    deep, mode = stored.deep, stored.image.mode
+    return _picture(decode_image(data, max_pixels=max_pixels))
+
+
+def opened_picture(image: PillowImage.Image) -> Picture:
+    """Take over an image that Pillow has opened or made, by the rules for files: turned upright, sRGB, all its bits.
+
+    Raises:
+        ImageError: the image is damaged, or has a mode without a fixed range.
+    """
+    mode = image.mode
+    deep = None
+    if mode.startswith("I"):
+        values = np.asarray(image)
+        if values.size and (values.min() < 0 or values.max() > 65535):
+            raise ImageError(f"values of {values.min()}..{values.max()} do not fit in 16 bits; scale them to 0..65535")
+        deep = values.astype(np.uint16)
+        if isinstance(hidden := image.info.get("transparency"), int):  # the one grey that stands for nothing
+            deep = np.dstack([deep, deep, deep, (deep != hidden) * np.uint16(65535)])
+    elif mode in ("F", "LAB"):
+        raise ImageError(f"images of mode {mode} are not supported; convert it to RGB")
+    try:
+        image.load()
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        raise ImageError(f"image is damaged ({error}); fetch it again") from error
+    turned = orientation if orientation in range(1, 9) else 1
+    return _picture(StoredImage(image, deep, image.info.get("icc_profile"), turned))
+
+
+def _picture(stored: StoredImage) -> Picture:
+    deep, grey = stored.deep, stored.grey
     if deep is None:
         rgb, opacity = to_srgb(stored.image, stored.profile)
         layers, full = rgb if opacity is None else np.dstack([rgb, opacity]), 255.0
@@ -52,7 +96,6 @@ def read_picture(data: bytes) -> Picture:
         layers, full = np.dstack([deep] * 3) if deep.ndim == 2 else deep, 65535.0
     tensor = torch.from_numpy(turn(layers, stored.orientation) / np.float32(full)).permute(2, 0, 1)[None]
     color, alpha = tensor[:, :3], tensor[:, 3:]
-    grey = mode in ("1", "L", "LA", "La") or mode.startswith("I")
     if deep is not None and stored.profile:
         color = _deep_through_profile(color, stored.profile, grey)
     return Picture(color, alpha if bool((alpha < 1).any()) else None, grey, 8 if deep is None else 16)
@@ -65,15 +108,42 @@ def encode_picture(picture: Picture, ext: str) -> bytes:
         ValueError: the format cannot hold the bit depth or the transparency.
         ImageError: the image is too long for the format.
     """
-    full, dtype = (65535, np.uint16) if picture.bits == 16 else (255, np.uint8)
-    if ext != "png" and picture.bits == 16 or ext == "jpg" and picture.alpha is not None:
-        raise ValueError(f"{ext} cannot hold {'16 bits' if picture.bits == 16 else 'transparency'}; use png")
-    check_side(picture.color.shape[-1], picture.color.shape[-2], ext)
-    layers = picture.color.mean(1, keepdim=True) if picture.grey else picture.color.flip(1)  # OpenCV writes BGR
-    if picture.alpha is not None:
-        layers = torch.cat([layers.expand(-1, 3, -1, -1), picture.alpha], dim=1)
-    pixels = (layers[0].clamp(0, 1) * full).round().permute(1, 2, 0).cpu().numpy().astype(dtype)
-    return cv2.imencode(f".{ext}", np.ascontiguousarray(pixels), encoder_options(ext))[1].tobytes()
+    color, alpha = picture.color, picture.alpha
+    layers = color if alpha is None else torch.cat([color, alpha], dim=1)
+    return encode_layers(to_pixels(layers, grey=picture.grey, bits=picture.bits), ext)
+
+
+def to_pixels(layers: Tensor, *, grey: bool, bits: int) -> NDArray[Any]:
+    """Round colours, and opacity if there is any, to the integers that a file stores.
+
+    Args:
+        layers: (1, 3, h, w) RGB or (1, 4, h, w) RGBA, range [0, 1].
+        grey: whether the file is grey; with opacity it holds three equal colours.
+        bits: bits per channel, 8 or 16.
+
+    Returns:
+        (h, w, 1), or in OpenCV's order (h, w, 3) BGR or (h, w, 4) BGRA; uint8 or uint16.
+    """
+    full, dtype = (65535, np.uint16) if bits == 16 else (255, np.uint8)
+    color, alpha = layers[:, :3], layers[:, 3:]
+    color = color.mean(1, keepdim=True) if grey else color.flip(1)
+    if alpha.shape[1]:
+        color = torch.cat([color.expand(-1, 3, -1, -1), alpha], dim=1)
+    pixels = (color[0].clamp(0, 1) * full).round().permute(1, 2, 0).cpu().numpy().astype(dtype)
+    return np.ascontiguousarray(pixels)
+
+
+def encode_layers(pixels: NDArray[Any], ext: str) -> bytes:
+    """Encode what `to_pixels` returns; see `encode_picture`.
+
+    Raises:
+        ValueError: the format cannot hold the bit depth or the transparency.
+        ImageError: the image is too long for the format, or too large for the encoder.
+    """
+    deep, channels = pixels.dtype == np.uint16, pixels.shape[2]
+    if ext != "png" and deep or ext == "jpg" and channels == 4:
+        raise ValueError(f"{ext} cannot hold {'16 bits' if deep else 'transparency'}; use png")
+    return encode_pixels(pixels, ext, encoder_options(ext))
 
 
 def output_ext(info: ImageInfo, ext: str, *, keep_alpha: bool = True) -> str:
@@ -88,17 +158,6 @@ def output_ext(info: ImageInfo, ext: str, *, keep_alpha: bool = True) -> str:
     return "png" if info.bits == 16 or (asked == "jpg" and info.alpha and keep_alpha) else asked
 
 
-def check_side(width: int, height: int, ext: str) -> None:
-    """Refuse an image that is too long for a format.
-
-    Raises:
-        ImageError: a side is longer than the format allows.
-    """
-    longest = _LONGEST_SIDE.get(ext)
-    if longest is not None and max(width, height) > longest:
-        raise ImageError(f"{width}x{height} is longer than the {longest} px of a {ext}; write it as png (--ext png)")
-
-
 def _deep_through_profile(rgb: Tensor, profile: bytes, grey: bool) -> Tensor:
     """Convert 16 bits to sRGB, which Pillow cannot: convert a lattice of colours and interpolate between its nodes."""
     if grey:
@@ -110,17 +169,18 @@ def _deep_through_profile(rgb: Tensor, profile: bytes, grey: bool) -> Tensor:
     converted = through_profile(lattice, profile)
     if converted is lattice:
         return rgb
-    table = torch.from_numpy(np.asarray(converted).reshape(_NODES, _NODES, _NODES, 3).astype(np.float32) / 255)
-    places = rgb.flip(1).permute(0, 2, 3, 1)[:, None] * 2 - 1  # grid_sample wants the table's last axis, blue, first
+    count = len(_NODES)
+    table = torch.from_numpy(np.asarray(converted).reshape(count, count, count, 3).astype(np.float32) / 255)
+    nodes = np.interp(rgb.numpy(), _NODES / 255, np.linspace(-1, 1, count)).astype(np.float32)
+    places = torch.from_numpy(nodes).flip(1).permute(0, 2, 3, 1)[:, None]  # the table's last axis, blue, comes first
     return F.grid_sample(table.permute(3, 0, 1, 2)[None], places, align_corners=True)[:, :, 0]
 
 
 @functools.cache
 def _lattice() -> PillowImage.Image:
-    """Make an image of all colours with `_NODES` levels per channel; red varies slowest."""
-    levels = np.linspace(0, 255, _NODES).astype(np.uint8)
-    colors = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
-    return PillowImage.fromarray(colors.reshape(_NODES**2, _NODES, 3))
+    """Make an image of all colours with the levels `_NODES` in each channel; red varies slowest."""
+    colors = np.stack(np.meshgrid(_NODES, _NODES, _NODES, indexing="ij"), axis=-1)
+    return PillowImage.fromarray(colors.reshape(len(_NODES) ** 2, len(_NODES), 3))
 
 
 def fill_hidden(color: Tensor, alpha: Tensor) -> Tensor:

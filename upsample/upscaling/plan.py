@@ -1,14 +1,18 @@
 """Plan an upscaling run: which input image becomes which output file, and in which format."""
 
+import codecs
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from degrade.errors import ImageError
+from degrade.errors import ImageError, PassedOverError
 from degrade.files.names import IMAGE_SUFFIXES
+from degrade.files.outputs import OUTPUT_SUFFIXES, check_collisions, output_in
 from degrade.files.sources import Source, list_sources
 from degrade.files.store import check_output_folder
 from degrade.images.codec import probe_image
-from upsample.upscaling.pictures import OUTPUT_SUFFIXES, output_ext
+from upsample.upscaling.pictures import output_ext
+
+_HEAD_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,15 @@ class UpscaleTask:
         source: the input image.
         output: the file to write.
         ext: the format to write: "png", "jpg" or "webp".
+        width: width of the input, upright, in pixels.
+        height: height of the input, upright, in pixels.
     """
 
     source: Source
     output: Path
     ext: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ def plan_upscaling(
     """Choose the name and format of every output; only the headers of the inputs are read.
 
     Args:
-        source: an image, or anything else that `list_sources` accepts: a folder, a text list or tars.
+        source: an image with any file name, or anything else that `list_sources` accepts: a folder, a text list or
+            tars.
         out: a folder, which gets the same subfolders as the source; for a single image, an image file also works.
         ext: "png", "jpg", "webp", or "auto" for the format of each input; an image that the format cannot hold becomes
             png.
@@ -60,34 +69,65 @@ def plan_upscaling(
     Raises:
         ValueError: there is no input, two inputs would be written to one file, or an output would replace an input.
     """
-    single = source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES
+    sources, single = _inputs(source)  # first, because a mistake here makes those about the output beside the point
     named = out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir()
     check_output_folder(out.parent if named else out, "output", source, "input")
     if named:
         _check_named(source, out, single, ext)
     tasks: list[UpscaleTask] = []
     failures: list[str] = []
-    turned_png = 0
-    for each in list_sources(source):
-        name = PurePosixPath(each.name)
+    notes: list[str] = []
+    turned_png = first_of_several = 0
+    for each in sources:
         try:
-            if ".." in name.parts:
-                raise ImageError("its name contains '..', which leads out of the output folder; rename it")
             info = probe_image(each.head())
         except (OSError, ImageError) as err:
-            failures.append(f"{each.name}: {err}")
+            passed_over = isinstance(err, PassedOverError) and not single
+            (notes if passed_over else failures).append(f"{each.name}: {err}")
             continue
         wanted = OUTPUT_SUFFIXES[out.suffix.lower()] if named else ext
         chosen = output_ext(info, wanted, keep_alpha=keep_alpha)
         if named and chosen != wanted:
             raise ValueError(f"{each.name} has transparency or 16 bits, which a {wanted} cannot hold; name a .png")
         turned_png += ext not in ("auto", chosen)
-        output = out if named else out / name.parent / f"{name.stem}{suffix}.{chosen}"
-        tasks.append(UpscaleTask(each, output, chosen))
-    _check_collisions(tasks)
+        first_of_several += info.more_frames
+        try:
+            output = out if named else output_in(out, each, suffix, chosen)
+        except ImageError as err:
+            failures.append(f"{each.name}: {err}")
+            continue
+        tasks.append(UpscaleTask(each, output, chosen, info.width, info.height))
+    check_collisions((task.source, task.output) for task in tasks)
     remaining = [task for task in tasks if overwrite or not task.output.exists()]
-    notes = [f"images with transparency or 16 bits, written as png instead: {turned_png}"] if turned_png else []
+    if turned_png:
+        notes.append(f"images with transparency or 16 bits, written as png instead: {turned_png}")
+    if first_of_several:
+        notes.append(f"animations or files of several pages, of which the first image is taken: {first_of_several}")
     return UpscalePlan(remaining, len(tasks) - len(remaining), failures, notes)
+
+
+def _inputs(source: Path) -> tuple[list[Source], bool]:
+    """List the inputs, and tell whether the source is a single image.
+
+    Raises:
+        ValueError: the source does not exist, is in a format that is not read, or holds no image.
+    """
+    if source.is_file() and source.suffix.lower() not in (*IMAGE_SUFFIXES, ".tar"):
+        with source.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        if not _is_text(head):
+            try:
+                probe_image(source)  # some programs save images as .jpg_large, .jpe or without any suffix
+            except ImageError as err:
+                raise ValueError(f"input {err}") from err
+            return [Source(source.name, source.stat().st_size, str(source))], True
+    sources = list_sources(source)
+    return sources, source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_text(head: bytes) -> bool:
+    """Tell whether a file may be a list of images by its first bytes: text of any encoding, UTF-16 with its mark."""
+    return b"\0" not in head or head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 def _check_named(source: Path, out: Path, single: bool, ext: str) -> None:
@@ -98,16 +138,3 @@ def _check_named(source: Path, out: Path, single: bool, ext: str) -> None:
         raise ValueError(f"output {out} cannot be written as {out.suffix[1:]}; use png, jpg or webp")
     if ext not in ("auto", named):
         raise ValueError(f"output {out} and format {ext} contradict each other; give one of them")
-
-
-def _check_collisions(tasks: list[UpscaleTask]) -> None:
-    inputs = {Path(task.source.path).resolve() for task in tasks}
-    seen: dict[Path, Source] = {}
-    for task in tasks:
-        if task.output.resolve() in inputs:
-            raise ValueError(f"{task.output} would replace an input; give another folder or a suffix")
-        if task.output in seen:
-            raise ValueError(
-                f"{seen[task.output].name} and {task.source.name} would both be written to {task.output}; rename one"
-            )
-        seen[task.output] = task.source

@@ -1,15 +1,17 @@
 import io
 import os
 import pickle
+import socket
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from degrade.errors import ImageError
+from degrade.errors import ImageError, PassedOverError
 from degrade.files.sources import list_pairs, list_sources
 from degrade.images.codec import encode_image, probe_image
+from degrade.images.contact_sheet import encode_sheet
 
 
 def picture(value: int = 0, side: int = 16) -> bytes:
@@ -221,7 +223,7 @@ def test_the_preview_beside_shards_is_not_a_source(tmp_path: Path) -> None:
 
 
 def test_a_list_that_is_no_text_is_told_in_a_sentence(tmp_path: Path) -> None:
-    put(tmp_path / "list.txt", b"\xff\xfe\x00bin")
+    put(tmp_path / "list.txt", b"\x93\xff\x00bin")
     with pytest.raises(ValueError, match="list.txt is not a text file; pass a folder of images"):
         list_sources(tmp_path / "list.txt")
 
@@ -230,3 +232,124 @@ def test_names_that_are_no_utf_8_become_text(tmp_path: Path) -> None:
     put(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")))
     (source,) = list_sources(tmp_path)
     assert source.name == r"caf\xe9.png" and source.read() == picture()
+
+
+def flaws(path: Path | str) -> dict[str, str]:
+    return {source.name: source.flaw for source in list_sources(path) if source.flaw}
+
+
+def test_photographs_in_formats_that_are_not_read_are_listed_with_the_reason(tmp_path: Path) -> None:
+    others = ("I.HEIC", "b.heif", "c.avif", "d.jxl", "e.gif", "f.jp2", "a/g.DNG", "h.CR2", "i.nef", "k.psd")
+    for name in (*others, "l.jpg_large", "m.jpg~", "notes.txt", "m.json", "m.xmp", "clip.mov", "page.svg", "n.jpe"):
+        put(tmp_path / name)
+    assert names(tmp_path) == sorted([*others, "l.jpg_large", "m.jpg~", "n.jpe"])
+    told = flaws(tmp_path)
+    assert told["I.HEIC"] == "HEIC is not read; convert it to PNG, or to JPEG of high quality"
+    assert told["a/g.DNG"].startswith("camera raw is not read") and told["k.psd"].startswith("Photoshop")
+    assert told["l.jpg_large"] == "a name that ends in .jpg_large is not read; rename it to end in .jpg"
+    for source in list_sources(tmp_path):
+        if source.name != "n.jpe":
+            for use in (source.head, source.read):
+                with pytest.raises(ImageError, match="is not read") as error:
+                    use()
+                assert not isinstance(error.value, PassedOverError)
+
+
+def test_jpeg_has_many_suffixes(tmp_path: Path) -> None:
+    for suffix in ("jpg", "JPEG", "jpe", "jfif", "JIF", "mpo"):
+        put(tmp_path / f"a.{suffix}")
+    assert len(names(tmp_path)) == 6 and not flaws(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "folder", ["@eaDir", "#recycle", "__MACOSX", ".thumbnails", "Thumbs", "$RECYCLE.BIN", "lost+found", ".@__thumb"]
+)
+def test_folders_that_a_system_makes_are_named_and_not_searched(tmp_path: Path, folder: str) -> None:
+    put(tmp_path / "a/b.jpg")
+    put(tmp_path / "a" / folder / "b.jpg/SYNOPHOTO_THUMB_M.jpg")
+    own, made = sorted(list_sources(tmp_path), key=lambda source: source.passed_over)
+    assert own.name == "a/b.jpg" and made.name == f"a/{folder}" and made.flaw.startswith("a folder of ")
+    with pytest.raises(PassedOverError, match="not searched"):
+        made.head()
+    assert names(tmp_path / "a" / folder) == ["b.jpg/SYNOPHOTO_THUMB_M.jpg"]  # it was asked for
+
+
+def test_a_folder_with_nothing_else_says_what_it_passed_over(tmp_path: Path) -> None:
+    put(tmp_path / "@eaDir/a.jpg")
+    with pytest.raises(ValueError, match="holds no images .* but @eaDir, a folder of thumbnails, not searched; pass"):
+        list_sources(tmp_path)
+
+
+def test_members_of_tars_get_the_same_reasons(tmp_path: Path) -> None:
+    plain = tar(tmp_path / "x.tar", {"a.png": b"", "b.heic": b"", "c.txt": b"", "@eaDir/a.png/THUMB.jpg": b""})
+    assert flaws(plain).keys() == {"x.tar/b.heic", "x.tar/@eaDir/a.png/THUMB.jpg"}
+    pairs = tar(tmp_path / "y.tar", {"0.hr.avif": b"", "0.lr.png": b"", "1.hr.png": b"", "1.lr.png": b"", "2.gif": b""})
+    assert flaws(pairs).keys() == {"y.tar/0.hr.avif"}
+
+
+def test_what_is_no_file_is_named_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "b.jpg"))
+        (tmp_path / "c.png").symlink_to("/dev/null")
+        (tmp_path / "d.png").symlink_to("gone.png")
+        (tmp_path / "photos of the disk").symlink_to("/mnt/gone")
+        (tmp_path / "list.txt").write_text("a.png\nd.png\n")
+        put(tmp_path / "e.png")
+        assert flaws(tmp_path) == {
+            "a.png": "is a named pipe, not a file",
+            "b.jpg": "is a socket, not a file",
+            "c.png": "is a device, not a file",
+            "d.png": "is a broken link",
+            "photos of the disk": "is a broken link",
+        }
+        assert flaws(tmp_path / "a.png") == {"a.png": "is a named pipe, not a file"}
+        assert flaws(tmp_path / "list.txt").keys() == {"a.png", "d.png"}
+        with pytest.raises(ValueError, match="pipe is no regular file"):
+            list_sources(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be-mark"])
+def test_lists_of_windows_are_read(tmp_path: Path, encoding: str) -> None:
+    put(tmp_path / "ä/a.png")
+    put(tmp_path / "ä/b.png")
+    text = "ä\\a.png\r\nä/b.png\r\n"
+    data = b"\xfe\xff" + text.encode("utf-16-be") if encoding == "utf-16-be-mark" else text.encode(encoding)
+    (tmp_path / "list.txt").write_bytes(data)
+    assert names(tmp_path / "list.txt") == ["ä/a.png", "ä/b.png"] and not flaws(tmp_path / "list.txt")
+
+
+def test_one_line_of_a_list_that_cannot_be_used_costs_that_line_alone(tmp_path: Path) -> None:
+    put(tmp_path / "a.png")
+    put(tmp_path / "b.heic")
+    (tmp_path / "list.txt").write_text("filename\na.png\n\nb.heic  # of a phone\nclip.mov\n")
+    assert flaws(tmp_path / "list.txt") == {
+        "b.heic": "HEIC is not read; convert it to PNG, or to JPEG of high quality",
+        "line 1 of list.txt": "is not the path of an image",
+        "line 5 of list.txt": "is not the path of an image",
+    }
+
+
+def test_a_list_of_paths_of_another_machine_names_the_first(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("C:\\photos\\a.png\n")
+    with pytest.raises(ValueError, match=r"none of the 1 images .* exists, C:\\photos\\a.png first.*of this machine"):
+        list_sources(tmp_path / "list.txt")
+
+
+def test_a_heic_beside_its_jpeg_does_not_hide_the_pair(tmp_path: Path) -> None:
+    for name in ("hr/a.jpg", "hr/a.heic", "lr/a.png"):
+        put(tmp_path / name)
+    pairs, unpaired = list_pairs(tmp_path / "hr", tmp_path / "lr")
+    assert [(a.name, b.name) for a, b in pairs] == [("a.jpg", "a.png")]
+    assert len(unpaired) == 1 and unpaired[0].startswith(f"{tmp_path}/hr/a.heic: HEIC is not read")
+
+
+def test_our_own_contact_sheets_are_no_photographs(tmp_path: Path) -> None:
+    put(tmp_path / "look.png", encode_sheet(np.zeros((40, 40, 3), np.uint8)))
+    put(tmp_path / "a.png")
+    photograph, sheet = list_sources(tmp_path)
+    probe_image(photograph.head())
+    for use in (sheet.head, sheet.read):
+        with pytest.raises(PassedOverError, match="is a contact sheet made by this program"):
+            use()

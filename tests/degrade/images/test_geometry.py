@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from degrade.images.geometry import crop_positions, is_flat
+from degrade.images.geometry import crop_positions, crop_to_scale, is_flat
 
 PHOTO = data.chelsea()[:200, :260]
 
@@ -42,3 +42,15 @@ def test_crops_larger_than_the_image_are_refused() -> None:
         crop_positions(80, 60, 64)
     with pytest.raises(ValueError, match="must be positive"):
         crop_positions(80, 80, 64, count=0)
+
+
+@pytest.mark.parametrize(("size", "scale"), [((33, 51), 4), ((32, 52), 4), ((35, 50), 3)])
+def test_hr_is_cut_to_what_lr_shows(size, scale) -> None:
+    hr = PHOTO[: size[0], : size[1]]
+    lr = np.zeros((size[0] // scale, size[1] // scale, 3), np.uint8)
+    cut = crop_to_scale(hr, lr, scale)
+    assert cut.shape == (lr.shape[0] * scale, lr.shape[1] * scale, 3)
+    assert np.array_equal(cut, hr[: cut.shape[0], : cut.shape[1]])
+    for other in (lr[:-1], lr[:, :-1], np.pad(lr, ((0, 1), (0, 0), (0, 0)))):
+        with pytest.raises(ValueError, match=f"LR should be {size[1] // scale}x{size[0] // scale}: give its own HR"):
+            crop_to_scale(hr, other, scale)

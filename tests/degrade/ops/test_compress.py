@@ -6,7 +6,7 @@ import pytest
 import torch
 from skimage import data
 
-from degrade.ops.compress import jpeg, jpeg_differentiable, quantise, subsample_chroma, webp
+from degrade.ops.compress import jpeg, jpeg_differentiable, quantise, webp
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +82,6 @@ def test_differentiable_jpeg_has_a_gradient_in_image_and_quality(photo):
 def test_quantise_rounds_to_8_bits_and_clips():
     values = torch.tensor([-0.2, 0.0, 0.1, 0.5, 1.7])
     assert torch.equal(quantise(values) * 255, torch.tensor([0.0, 0.0, 26.0, 128.0, 255.0]))
-
-
-@pytest.mark.parametrize("chroma", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
-def test_chroma_subsampling_keeps_luma_and_grey(photo, chroma):
-    odd = photo[..., :63, :61]
-    luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
-    assert torch.allclose((luma * subsample_chroma(odd, chroma)).sum(1), (luma * odd).sum(1), atol=1e-5)
-    grey = odd.mean(1, keepdim=True).repeat(1, 3, 1, 1)
-    assert torch.allclose(subsample_chroma(grey, chroma), grey, atol=1e-5)
-
-
-def test_chroma_subsampling_loses_more_colour_the_larger_its_blocks(photo):
-    losses = [psnr(subsample_chroma(photo, chroma), photo) for chroma in ("4:2:2", "4:2:0")]
-    assert losses[0] > losses[1]
-    assert torch.allclose(subsample_chroma(photo, "4:4:4"), photo, atol=1e-5)
-
-
-def test_gradient_of_chroma_subsampling_is_right():
-    images = torch.rand(1, 3, 5, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(subsample_chroma, (images,))
 
 
 def test_errors_say_the_way_out(photo):

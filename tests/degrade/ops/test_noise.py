@@ -1,12 +1,12 @@
 import pytest
 import torch
 
+from degrade.ops.light import linear_to_srgb, srgb_to_linear
 from degrade.ops.noise import (
     camera_noise,
+    film_grain,
     gaussian_noise,
-    linear_to_srgb,
     poisson_noise,
-    srgb_to_linear,
     standard_noise,
 )
 
@@ -120,12 +120,6 @@ def test_demosaicking_correlates_neighbours():
     assert abs(lag_one(camera(images, mosaic=False)[0, 0])) < 0.03
 
 
-def test_srgb_curve_and_its_inverse_cancel():
-    values = torch.linspace(0, 1, 101, dtype=torch.float64)
-    assert torch.allclose(srgb_to_linear(linear_to_srgb(values)), values)
-    assert float(srgb_to_linear(torch.tensor(0.5, dtype=torch.float64))) == pytest.approx(0.2140, abs=1e-4)
-
-
 def test_gradients_in_image_and_strength_are_right():
     images = (torch.rand(1, 3, 4, 4, dtype=torch.float64) * 0.6 + 0.2).requires_grad_()
     strength = torch.tensor([0.2], dtype=torch.float64, requires_grad=True)
@@ -143,3 +137,33 @@ def test_gradient_at_black_and_white_is_finite():
 def test_a_seed_too_few_is_named():
     with pytest.raises(ValueError, match="1 seeds for 2 images; pass one seed per sample"):
         standard_noise(torch.rand(2, 3, 8, 8), [1])
+
+
+def test_grain_is_strongest_at_mid_grey_and_follows_the_binomial_law():
+    for tone in (0.1, 0.5, 0.8):
+        images = torch.full((1, 3, 256, 256), tone)
+        grain = film_grain(images, torch.tensor([0.05]), [3], size_px=0.0) - images
+        assert float(grain.std()) == pytest.approx(0.05 * 2 * (tone * (1 - tone)) ** 0.5, rel=0.02)
+    for tone in (0.0, 1.0):
+        images = torch.full((1, 3, 64, 64), tone)
+        assert (film_grain(images, torch.tensor([0.05]), [3]) - images).std() < 0.0012
+
+
+def test_grain_has_its_size_and_one_or_three_planes():
+    sizes = []
+    for size_px in (0.0, 0.6, 1.2):
+        grain = film_grain(GREY, torch.tensor([0.1]), [5], size_px=size_px) - GREY
+        assert float(grain.std()) == pytest.approx(0.1, rel=0.06)
+        sizes.append(lag_one(grain[0, 0]))
+    assert abs(sizes[0]) < 0.03 and 0.3 < sizes[1] < 0.6 < sizes[2]
+    own = film_grain(GREY, torch.tensor([0.1]), [5]) - GREY
+    shared = film_grain(GREY, torch.tensor([0.1]), [5], grey=True) - GREY
+    assert torch.equal(shared[:, 0], shared[:, 2])
+    assert abs(float((own[:, 0] * own[:, 2]).mean())) < 0.0005
+
+
+def test_gradient_of_grain_is_right():
+    images = (torch.rand(1, 3, 4, 4, dtype=torch.float64) * 0.6 + 0.2).requires_grad_()
+    sigma = torch.tensor([0.1], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, s: film_grain(x, s, [1]), (images, sigma))
+    assert torch.autograd.gradcheck(lambda x, s: film_grain(x, s, [1], grey=True), (images, sigma))

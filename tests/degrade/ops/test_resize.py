@@ -5,7 +5,7 @@ from PIL import Image
 
 from degrade.ops.resize import resize
 
-MODES = ["area", "bilinear", "bicubic", "lanczos", "nearest"]
+MODES = ["area", "bilinear", "bicubic", "lanczos", "nearest", "mitchell", "box"]
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def test_area_is_the_block_mean(image):
         ("bilinear", Image.Resampling.BILINEAR),
         ("bicubic", Image.Resampling.BICUBIC),
         ("lanczos", Image.Resampling.LANCZOS),
+        ("box", Image.Resampling.BOX),
     ],
 )
 @pytest.mark.parametrize("size", [(6, 9), (10, 15), (48, 50)])
@@ -46,6 +47,23 @@ def test_antialiased_modes_are_those_of_pil(image, mode, filter_, size):
 def test_plain_bilinear_is_that_of_torch(image, size):
     expected = torch.nn.functional.interpolate(image, size, mode="bilinear")
     assert torch.allclose(resize(image, size, "bilinear"), expected)
+
+
+def test_box_is_the_block_mean_for_whole_factors_and_nearest_without_antialiasing(image):
+    assert torch.allclose(resize(image, (6, 9), "box", antialias=True), resize(image, (6, 9), "area"))
+    assert torch.equal(resize(image, (7, 50), "box"), resize(image, (7, 50), "nearest"))
+
+
+def test_mitchell_has_the_published_kernel():
+    point = torch.zeros(1, 1, 1, 32, dtype=torch.float64)
+    point[..., 16] = 1
+    large = resize(point, (1, 32 * 5), "mitchell")[0, 0, 0]
+    b = c = 1 / 3
+    for step in range(-9, 10):  # around the pixel's centre, which lies on place 16 * 5 + 2
+        x = abs(step) / 5
+        near = ((12 - 9 * b - 6 * c) * x**3 + (-18 + 12 * b + 6 * c) * x**2 + 6 - 2 * b) / 6
+        far = ((-b - 6 * c) * x**3 + (6 * b + 30 * c) * x**2 + (-12 * b - 48 * c) * x + 8 * b + 24 * c) / 6
+        assert float(large[82 + step]) == pytest.approx(near if x < 1 else far, abs=1e-9)
 
 
 def test_without_antialiasing_fine_stripes_alias_and_with_it_they_turn_grey():

@@ -27,6 +27,7 @@ def test_control_is_perfect_for_a_degrader_that_paints_the_truth(
         assert figures[f"correlation_{key}"]["ours_like"] == pytest.approx(1)
         assert figures[f"correlation_{key}"]["ours_wrong"] < 0.9
     assert figures["high_band_energy_ratio"]["ours_like"] == pytest.approx(1)
+    assert figures["top_quarter_energy_ratio"]["ours_like"] == pytest.approx(1)
 
 
 def test_a_wrong_reference_is_never_the_right_one_and_of_any_recipe() -> None:

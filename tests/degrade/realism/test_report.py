@@ -37,14 +37,20 @@ def test_report_of_a_folder_and_real_pairs(
     settings = config(pairs=pairs, seeds=2, before=str(degrader_folder))
     report = evaluate(settings, tmp_path / "out", budget=quick)
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
-    assert set(report["realism"]["kid"]) == {"real", "ours", "before", "real_esrgan", "bicubic"}
+    assert set(report["realism"]["kid"]) == {"real", "ours", "before", "real_esrgan", "real_esrgan_light", "bicubic"}
     assert report["realism"]["frechet"]["before"] == report["realism"]["frechet"]["ours"]  # the same degrader
-    assert set(report["hiding"]["hiding_drop_last_bit"]) == {"real", "ours_like", "real_esrgan", "bicubic"}
+    assert set(report["hiding"]["hiding_drop_last_bit"]) == {
+        "real",
+        "ours_like",
+        "real_esrgan",
+        "real_esrgan_light",
+        "bicubic",
+    }
     assert report["fidelity_pairs"]["low_frequency_error"]["real"]["mean"] < 1  # these pairs are clean downsamplings
     assert report["diversity"]["spread_of_both"]["bicubic"] == {"mean": 0, "sd": 0}
     assert report["images"] == {"real_lr": 6, "hr": 3, "pair_crops": 12}
     tables = (tmp_path / "out" / "report.md").read_text()
-    assert "| Distance to real images | real | ours | before | Real-ESRGAN | bicubic |" in tables
+    assert "| Distance to real images | real | ours | before | Real-ESRGAN | its light recipe | bicubic |" in tables
     for block in tables.split("\n\n"):
         assert len({line.count("|") for line in block.splitlines() if line.startswith("|")}) <= 1, block
     page = (tmp_path / "out" / "report.html").read_text()

@@ -30,7 +30,7 @@ def test_all_sets_are_made_of_the_same_hr_and_are_as_many(
     real: ImagePool, pool: ImagePool, mix: DegradationMix
 ) -> None:
     sets = gather(real, pool, {"ours": mix}, count=8, side=32, seed=0, codes_from_real=False)
-    assert set(sets.made) == {"real", "ours", "real_esrgan", "bicubic"}
+    assert set(sets.made) == {"real", "ours", "real_esrgan", "real_esrgan_light", "bicubic"}
     assert all(crops.shape == (8, 32, 32, 3) and crops.dtype == np.uint8 for crops in (sets.real, *sets.made.values()))
     error = np.abs(sets.made["bicubic"].astype(float) - clean_downsampling(sets.hr, 4)).mean()
     assert error < 4

@@ -13,12 +13,15 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
+import torch
 from skimage import data
 
 from degrade.images.codec import encode_image, read_image
 from degrade.images.tensors import to_image, to_tensor
 from degrade.mix import DegradationMix, apply_records_exactly
+from degrade.ops.resize import ResizeMode
 from degrade.recipes.groups import GROUPS, Step
+from degrade.recipes.levels import DitherMethod
 from degrade.recipes.recipe import PRESET_NAMES, Recipe
 
 GOLDEN = Path(__file__).with_name("golden_records.json")
@@ -26,6 +29,7 @@ HR_SIDE = 48
 TOLERATED_SHARE = (
     1e-3  # of a recipe's values may differ by one grey level: another CPU may round the 7th digit differently
 )
+TOLERATED_BY_CODECS = 5.0  # grey levels on average: another release of PyAV brings another of x265 (2.9 measured)
 
 KERNELS = ["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso", "sinc", "disk",
            "motion"]  # fmt: skip
@@ -60,8 +64,30 @@ EVERY_OPERATION = {
         ]},
     ],
 }  # fmt: skip
-RECIPES = {"every-operation": EVERY_OPERATION}  # add a new operation in a recipe of its own
-SEEDS = {**dict.fromkeys(PRESET_NAMES, range(3)), "bicubic": range(1), "every-operation": range(12)}
+LATER_OPERATIONS = {
+    "name": "later-operations",
+    "steps": [
+        {"op": "lens_blur", "probability": 0.4},
+        {"op": "aberration", "probability": 0.4},
+        {"op": "resize", "of": "lr", "factor": [1, 2], "modes": ["mitchell", "box", "bicubic"], "antialias": True,
+         "linear_light_probability": 0.5},
+        {"op": "one_of", "steps": [{"op": "grain"}, {"op": "halo"}, {"op": "interlace"}, {"op": "scan_lines"}]},
+        {"op": "one_of", "steps": [{"op": "banding"}, {"op": "halftone"}, {"op": "screentone"}], "probability": 0.5},
+        {"op": "dither", "probability": 0.7},
+        {"op": "chroma", "modes": CHROMA, "matrix": ["bt601", "bt709", "bt2020"], "siting": ["centre", "left"],
+         "enlarge": ["bilinear", "box"], "probability": 0.4},
+        {"op": "resize", "of": "lr", "modes": "mitchell"},
+    ],
+}  # fmt: skip
+CODECS = ["h264", "hevc", "vp9", "mpeg2", "mpeg4", "mjpeg"]
+VIDEO = {"name": "video", "steps": [
+    {"op": "resize", "of": "lr"}, {"op": "video", "codecs": CODECS, "frames": ["i", "p", "b"]},
+]}  # fmt: skip
+RECIPES = {own["name"]: own for own in (EVERY_OPERATION, LATER_OPERATIONS, VIDEO)}  # a new operation needs its own
+SEEDS = {
+    **dict.fromkeys(PRESET_NAMES, range(3)), "bicubic": range(1),
+    "every-operation": range(12), "later-operations": range(12), "video": range(16),
+}  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -104,13 +130,27 @@ def test_a_seed_draws_the_record_that_it_drew_then(golden, recipe):
 
 @pytest.mark.parametrize("recipe", SEEDS)
 def test_a_record_makes_the_lr_that_it_made_then(golden, recipe):
-    differences = []
+    differences, by_codecs = [np.zeros(1)], [np.zeros(1)]
     for case in (case for case in CASES if case.recipe == recipe):
         stored = read_image(base64.b64decode(golden[case.name]["lr_png"]))
-        differences.append(np.abs(case.lr(golden[case.name]["record"]).astype(int) - stored).ravel())
+        record = golden[case.name]["record"]
+        is_video = any(step["op"] == "video" for step in record["params"]["steps"])
+        (by_codecs if is_video else differences).append(np.abs(case.lr(record).astype(int) - stored).ravel())
     off = np.concatenate(differences)
-    assert off.max() <= 1
+    # Where a palette is chosen, another CPU may give a pixel its neighbouring colour, of which the last resize keeps 2.
+    assert off.max() <= (2 if recipe == "later-operations" else 1)
     assert (off > 0).mean() <= TOLERATED_SHARE
+    assert max(each.mean() for each in by_codecs) <= TOLERATED_BY_CODECS
+
+
+@pytest.mark.parametrize("recipe", SEEDS)
+def test_the_default_device_of_torch_changes_neither_records_nor_lr(recipe):
+    for case in (case for case in CASES if case.recipe == recipe and case.scale == 4):
+        record = case.record()
+        lr = case.lr(record)
+        with torch.device("meta"):  # stands in for cuda, which trainers such as neosr make the default
+            assert case.record() == record
+            assert np.array_equal(case.lr(record), lr)
 
 
 def test_every_operation_and_every_kind_of_its_numbers_is_in_the_file(golden):
@@ -127,7 +167,11 @@ def test_every_operation_and_every_kind_of_its_numbers_is_in_the_file(golden):
         assert {("noise", None, family, None, numbers), ("noise", None, family, None, numbers + 1)} <= variants
     assert ("noise", None, "poisson", None, 5) in variants
     assert {codec for op, _, _, codec, _ in variants if op == "jpeg"} == {"libjpeg", "kornia"}
-    assert {step["mode"] for step in steps if step["op"] == "resize"} == set(MODES)
+    assert {step["mode"] for step in steps if step["op"] == "resize"} == set(get_args(ResizeMode))
+    assert {step.get("linear_light", False) for step in steps if step["op"] == "resize"} == {False, True}
+    assert {step["method"] for step in steps if step["op"] == "dither"} == set(get_args(DitherMethod))
+    video = {(step["codec"], step["frame"]) for step in steps if step["op"] == "video"}
+    assert {codec for codec, _ in video} == set(CODECS) and {frame for _, frame in video} == {"i", "p", "b"}
     assert {step["chroma"] for step in steps if step["op"] in ("jpeg", "chroma")} == set(CHROMA)
     for switch in ("grey", "mosaic", "antialias"):
         assert {step[switch] for step in steps if switch in step} == {False, True}

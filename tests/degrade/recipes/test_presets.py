@@ -96,6 +96,26 @@ def test_bsrgan_halves_first_at_scale_4_only():
     assert share(map(halves, draws("bsrgan", count=500, scale=3))) == 0
 
 
+def test_resshift_does_its_second_order_in_half_of_the_draws_with_its_own_kernels():
+    # where real-esrgan has the sizes 7..21 twice, and always the second order
+    samples = draws("resshift")
+    assert {steps[0]["size_px"] for steps in samples} == set(range(3, 20, 2))
+    second = [steps for steps in samples if sum(step["op"] == "noise" for step in steps) == 2]
+    assert len(second) / 2000 == pytest.approx(0.5, abs=0.035)
+    blurs = [steps[4] for steps in second if steps[4]["op"] == "blur"]
+    assert {blur["size_px"] for blur in blurs} == set(range(3, 14, 2))
+
+
+def test_wtp_codecs_have_the_published_ranges():
+    published = {"jpeg": (40, 100), "webp": (40, 100), "h264": (23, 32), "hevc": (20, 34), "vp9": (20, 35),
+                 "mpeg2": (2, 20), "mpeg4": (2, 20)}  # fmt: skip
+    qualities: dict[str, list[int]] = {}
+    for _, step in draws("wtp-codecs"):
+        qualities.setdefault(step.get("codec", "webp") if step["op"] != "jpeg" else "jpeg", []).append(step["quality"])
+    assert {codec: (min(drawn), max(drawn)) for codec, drawn in qualities.items()} == published
+    assert all(len(drawn) / 2000 == pytest.approx(1 / 7, abs=0.03) for drawn in qualities.values())
+
+
 def test_redux_is_resizes_and_light_jpeg():
     for steps in draws("redux", count=200):
         assert {step["op"] for step in steps} == {"resize", "jpeg"}

@@ -1,11 +1,16 @@
+import hashlib
 import json
 import math
+import re
 from collections import Counter
+from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from skimage import data
 
+from degrade.recipes.operations import Operation
 from degrade.recipes.recipe import PRESET_NAMES, ClassicalDegrader, DrawnRecipe, Recipe
 
 EVERY_OP = {
@@ -48,6 +53,34 @@ EVERY_OP = {
     ],
 }
 
+LATER_OPS = {
+    "name": "later-ops",
+    "steps": [
+        {"op": "lens_blur"},
+        {"op": "aberration"},
+        {"op": "halftone", "probability": 0.5},
+        {"op": "screentone", "probability": 0.3},
+        {
+            "op": "resize",
+            "of": "lr",
+            "modes": ["mitchell", "box", "bicubic"],
+            "antialias": True,
+            "linear_light_probability": 0.7,
+        },
+        {"op": "grain"},
+        {"op": "halo"},
+        {"op": "chroma", "modes": ["4:2:0", "4:1:1"], "matrix": ["bt709", "bt2020"], "siting": "left"},
+        {"op": "chroma", "modes": ["4:2:2"], "enlarge": "box"},
+        {"op": "interlace", "probability": 0.5},
+        {"op": "scan_lines", "probability": 0.5},
+        {"op": "banding", "probability": 0.5},
+        {"op": "dither", "probability": 0.5},
+        {"op": "video", "codecs": ["h264", "hevc", "vp9", "mpeg2", "mpeg4", "mjpeg"]},
+    ],
+}
+HASHES = {"real-esrgan": "6eebfb1565b0bbc4", "bsrgan": "52b1a9478d512e63"}
+SOURCES = {**{name: name for name in PRESET_NAMES}, "every-op": EVERY_OP, "later-ops": LATER_OPS}
+
 
 @pytest.fixture(scope="module")
 def hr():
@@ -85,7 +118,7 @@ def test_parameters_read_back_from_json_give_the_same_bytes(hr):
     assert torch.equal(own.apply(hr, params), own.apply(hr, read_back))
 
 
-@pytest.mark.parametrize("source", [*PRESET_NAMES, EVERY_OP], ids=[*PRESET_NAMES, "every-op"])
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_a_batch_has_the_bytes_of_its_samples_alone(hr, source):
     own = named_or_written(source)
     params = [own.draw(seed, 4) for seed in range(4)]
@@ -93,7 +126,7 @@ def test_a_batch_has_the_bytes_of_its_samples_alone(hr, source):
     assert torch.equal(own.apply(hr, params), torch.cat(singles))
 
 
-@pytest.mark.parametrize("source", [*PRESET_NAMES, EVERY_OP], ids=[*PRESET_NAMES, "every-op"])
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_bytes_do_not_depend_on_the_thread_count(hr, source):
     own = named_or_written(source)
     params = [own.draw(seed, 4) for seed in range(4)]
@@ -116,8 +149,9 @@ def test_output_is_8_bit_of_the_lr_size_for_every_scale():
         assert 0 <= lr.min() <= lr.max() <= 1
 
 
-def test_the_smallest_images_pass_every_operation():
-    own = Recipe.from_dict(EVERY_OP)
+@pytest.mark.parametrize("source", [EVERY_OP, LATER_OPS], ids=["every-op", "later-ops"])
+def test_the_smallest_images_pass_every_operation(source):
+    own = Recipe.from_dict(source)
     hr = torch.rand(1, 3, 16, 16)
     for seed in range(30):
         assert own.apply(hr, [own.draw(seed, 4)]).shape == (1, 3, 4, 4)
@@ -222,12 +256,41 @@ def test_by_scale_picks_the_chain_of_the_scale_also_with_json_keys():
         own.draw(0, 3)
 
 
-@pytest.mark.parametrize("source", [*PRESET_NAMES, EVERY_OP], ids=[*PRESET_NAMES, "every-op"])
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_dictionary_and_json_round_trips_lose_nothing(source):
     own = named_or_written(source)
     copy = Recipe.from_dict(json.loads(json.dumps(own.to_dict())))
     assert copy == own
     assert copy.draw(7, 4) == own.draw(7, 4)
+
+
+def test_options_that_came_later_are_written_out_only_when_they_are_used():
+    # the seeds of the pairs in a data set are a hash of its recipe, so these must never change
+    written = {name: json.dumps(Recipe.preset(name).to_dict(), sort_keys=True) for name in ("real-esrgan", "bsrgan")}
+    assert {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in written.items()} == HASHES
+    plain, linear = recipe({"op": "resize"}, {"op": "resize", "linear_light_probability": 0.2}).to_dict()["steps"]
+    assert "linear_light_probability" not in plain and linear["linear_light_probability"] == 0.2
+    plain, left = recipe({"op": "chroma"}, {"op": "chroma", "siting": "left"}).to_dict()["steps"]
+    assert plain.keys() == {"probability", "op", "modes"} and left == plain | {"siting": {"left": 1.0}}
+
+
+def test_linear_light_keeps_the_light_of_fine_detail(hr):
+    stripes = (torch.arange(32) % 2).float().expand(1, 3, 32, 32)
+    step = {"op": "resize", "of": "lr", "modes": "box", "antialias": True}
+    levels = []
+    for probability in (0, 1):
+        own = recipe(step | {"linear_light_probability": probability})
+        levels.append(own.apply(stripes, [own.draw(0, 4)]).unique().mul(255).round().tolist())
+    assert levels == [[128.0], [188.0]]  # half of the display value, half of the light
+
+
+def test_a_codec_takes_the_nearest_type_of_frame_that_it_has():
+    for codec, frames in {"h264": {"b"}, "vp9": {"p"}, "mjpeg": {"i"}}.items():
+        ops = drawn_ops([{"op": "video", "codecs": codec, "frames": "b"}], 20)
+        assert {step["frame"] for (step,) in ops} == frames
+    ops = drawn_ops([{"op": "video", "crf_h264": [30, 33]}], 200)
+    assert {step["quality"] for (step,) in ops} == {30, 31, 32, 33}
+    assert {step["frame"] for (step,) in ops} == {"p", "b"}
 
 
 def test_yaml_and_toml_files_say_the_same(tmp_path):
@@ -269,6 +332,14 @@ def test_yaml_and_toml_files_say_the_same(tmp_path):
         (
             {"op": "blur", "kernels": "iso", "size_px": 20},
             "recipe: steps[0] (blur) size_px: kernel size 20 is even; use 21",
+        ),
+        (
+            {"op": "screentone", "black": [0.2, 0.8], "white": 0.7},
+            "recipe: steps[0] (screentone): black reaches 0.8, white begins at 0.7; leave tones between",
+        ),
+        (
+            {"op": "video", "crf_h264": 60},
+            "recipe: steps[0] (video) crf_h264: the range [60, 60] leaves [0, 51]; keep both ends inside",
         ),
     ],
 )
@@ -323,7 +394,7 @@ def test_errors_of_apply_say_the_way_out(hr):
         own.apply(hr[:2], [four, own.draw(0, 2)])
     with pytest.raises(ValueError, match="pass float RGB of shape"):
         own.apply(hr[0], [four])
-    with pytest.raises(ValueError, match="scale 5 is not supported; use 2, 3 or 4"):
+    with pytest.raises(ValueError, match="scale 5 is not supported; use 1, 2, 3 or 4"):
         ClassicalDegrader(own, scale=5)
     with pytest.raises(ValueError, match="seed -1 is negative"):
         own.draw(-1, 4)
@@ -360,3 +431,18 @@ def test_another_seed_changes_the_pixels_of_noise_and_nothing_else():
         other = step.with_seed(7)
         assert other.model_dump() == step.model_dump() | {"seed": 7}
     assert (jpeg.with_seed(7), to_lr.with_seed(7)) == (jpeg, to_lr)
+
+
+def test_the_page_of_recipes_lists_every_operation_and_option_with_its_default():
+    page = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text()
+    listed = dict(re.findall(r"^- `(\w+)`: (.*?)(?=^- |\n\n)", page, re.MULTILINE | re.DOTALL))
+    for step in get_args(Operation):
+        text = re.sub(r"\s+", " ", listed[step.model_fields["op"].default])
+        for name, field in step.model_fields.items():
+            if name in ("op", "probability"):
+                continue
+            assert f"`{name}`" in text, (step, name)
+            if isinstance(field.default, tuple):
+                low, high = field.default
+                written = f"{low:g}" if low == high else f"±{high:g}" if low == -high else f"{low:g}-{high:g}"
+                assert f" {written}" in text, (step, name, written)

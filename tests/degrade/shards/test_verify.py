@@ -34,7 +34,7 @@ def ours(folder: Path, index: int = 0, count: int = 4, shift: int = 0) -> Path:
     with PairShardWriter(folder, index) as writer:
         for number in range(count):
             slot = index * count + number
-            writer.write(sample_key(slot), *pair(slot, shift=shift), RECORD)
+            writer.write(sample_key(slot), *pair(slot, shift=shift), RECORD.to_json())
     return folder / f"pairs-{index:06d}.tar"
 
 

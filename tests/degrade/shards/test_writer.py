@@ -17,7 +17,7 @@ from degrade.files import store
 from degrade.files.names import split_member
 from degrade.files.store import DiskStore, write_atomic
 from degrade.files.tars import shard_paths, tar_members
-from degrade.shards import writer as writer_module
+from degrade.shards import part_writer
 from degrade.shards.indexes import write_indexes
 from degrade.shards.layout import read_marker, remove_stale, sample_key, shard_is_done
 from degrade.shards.record import SampleMeta
@@ -52,7 +52,7 @@ def meta(slot: int = 0, **changes: object) -> SampleMeta:
 def write(out_dir: Path, index: int = 0, slots: range = range(3), failures: int = 0) -> None:
     with PairShardWriter(out_dir, index) as writer:
         for slot in slots:
-            writer.write(sample_key(slot), b"hr%d" % slot, b"lr" * 300, meta(slot))
+            writer.write(sample_key(slot), b"hr%d" % slot, b"lr" * 300, meta(slot).to_json())
         for slot in range(failures):
             writer.fail({"key": sample_key(slots.stop + slot), "source": "bad.jpg", "reason": "truncated"})
 
@@ -89,7 +89,7 @@ def test_the_marker_tells_count_size_hash_and_failures(tmp_path: Path) -> None:
     tar = (tmp_path / "pairs-000000.tar").read_bytes()
     marker = read_marker(tmp_path, 0)
     assert marker is not None
-    assert (marker.count, marker.tar_bytes, marker.sha256) == (3, len(tar), hashlib.sha256(tar).hexdigest())
+    assert (marker.count, marker.file_bytes, marker.sha256) == (3, len(tar), hashlib.sha256(tar).hexdigest())
     assert marker.failures[1] == {"key": "000000004", "source": "bad.jpg", "reason": "truncated"}
     assert shard_is_done(tmp_path, 0) and not shard_is_done(tmp_path, 1)
     assert visible(tmp_path) == ["pairs-000000.json", "pairs-000000.tar"] and hidden(tmp_path) == []
@@ -98,7 +98,7 @@ def test_the_marker_tells_count_size_hash_and_failures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_leaves_nothing_behind(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), PairShardWriter(tmp_path, 0) as writer:
-        writer.write(sample_key(0), b"hr", b"lr", meta())
+        writer.write(sample_key(0), b"hr", b"lr", meta().to_json())
         raise error
     assert list(tmp_path.iterdir()) == []
 
@@ -110,7 +110,7 @@ def test_a_killed_writer_leaves_only_a_hidden_file_which_remove_stale_removes(tm
         "from degrade.shards.layout import sample_key; from degrade.shards.record import SampleMeta\n"
         "record = SampleMeta.from_json(sys.argv[3].encode())\n"
         "with PairShardWriter(sys.argv[1], 3) as writer:\n"
-        "    writer.write(sample_key(0), bytes(100_000), bytes(9), record)\n"
+        "    writer.write(sample_key(0), bytes(100_000), bytes(9), record.to_json())\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     arguments = [sys.executable, "-c", script, str(tmp_path), repr(sys.path), meta().to_json().decode()]
@@ -131,34 +131,34 @@ def test_a_killed_writer_leaves_only_a_hidden_file_which_remove_stale_removes(tm
 
 def test_two_writers_of_one_shard_do_not_disturb_each_other(tmp_path: Path) -> None:
     with PairShardWriter(tmp_path, 0) as first:
-        first.write(sample_key(0), b"hr", b"lr", meta())
+        first.write(sample_key(0), b"hr", b"lr", meta().to_json())
         write(tmp_path, slots=range(2))
         done = read_marker(tmp_path, 0)
-        first.write(sample_key(1), b"hr", b"lr", meta(1))
+        first.write(sample_key(1), b"hr", b"lr", meta(1).to_json())
     assert done is not None and done.count == 2
     assert shard_is_done(tmp_path, 0) and hidden(tmp_path) == []
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert FULL_DISK.exists()
-    for module in (writer_module, store):
+    for module in (part_writer, store):
         monkeypatch.setattr(module, "open", lambda *_: io.BufferedWriter(io.FileIO(FULL_DISK, "w")), raising=False)
     with (
         pytest.raises(ShardError, match=r"^disk full at .*pairs-000000.tar: free space and run the same command again"),
         PairShardWriter(tmp_path, 0) as writer,
     ):
         for slot in range(100):
-            writer.write(sample_key(slot), bytes(100_000), b"lr", meta(slot))
+            writer.write(sample_key(slot), bytes(100_000), b"lr", meta(slot).to_json())
     with pytest.raises(ShardError, match="^disk full at .*stats.json"):
         write_atomic(tmp_path / "stats.json", b"{}")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_fills_at_the_very_end_leaves_no_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (writer_module, store):
+    for module in (part_writer, store):
         monkeypatch.setattr(module, "open", lambda *_: io.BufferedWriter(io.FileIO(FULL_DISK, "w")), raising=False)
     with pytest.raises(ShardError, match="disk full"), PairShardWriter(tmp_path, 0) as writer:
-        writer.write(sample_key(0), b"hr", b"lr", meta())  # small: it waits in the buffer until the end
+        writer.write(sample_key(0), b"hr", b"lr", meta().to_json())  # small: it waits in the buffer until the end
     assert list(tmp_path.iterdir()) == []
 
 
@@ -195,8 +195,8 @@ def test_a_damaged_shard_is_not_done(tmp_path: Path, damage: str) -> None:
 @pytest.mark.parametrize("key", ["1", "0000000001", "cat000000", "000000.00", "000000001"])
 def test_keys_must_be_growing_slots(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValueError, match="growing slots"), PairShardWriter(tmp_path, 0) as writer:
-        writer.write(sample_key(1), b"hr", b"lr", meta(1))
-        writer.write(key, b"hr", b"lr", meta(1))
+        writer.write(sample_key(1), b"hr", b"lr", meta(1).to_json())
+        writer.write(key, b"hr", b"lr", meta(1).to_json())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -227,11 +227,6 @@ def test_index_files_list_full_shards_and_all_failures(tmp_path: Path) -> None:
     train = json.loads((tmp_path / "_info.json").read_text())["splits"]["train"]
     assert train["filenames"] == ["pairs-000000.tar", "pairs-000002.tar"]
     assert (train["num_samples"], train["shard_lengths"]) == (5, [3, 2])
-    index = json.loads((tmp_path / "shardindex.json").read_text())
-    assert index["wids_version"] == 1 and index["__kind__"] == "wids-shard-index-v1"
-    assert [(s["url"], s["nsamples"], s["filesize"]) for s in index["shardlist"]] == [
-        ("pairs-000000.tar", 3, sizes[0]), ("pairs-000002.tar", 2, sizes[1])
-    ]  # fmt: skip
     lines = (tmp_path / "failures.jsonl").read_text().splitlines()
     assert [json.loads(line)["source"] for line in lines] == ["x.png", "sky.png"] + ["bad.jpg"] * 3
 

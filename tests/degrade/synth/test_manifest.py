@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import hashlib
 import json
@@ -131,7 +132,7 @@ def test_a_manifest_or_plan_that_cannot_be_read_is_not_called_damaged(planned, m
 
 
 def test_settings_that_differ_are_all_named_also_those_that_only_one_version_knows():
-    before = json.loads(json.dumps(vars(SynthSettings(seed=1, recipe={"name": "x" * 100}))))
+    before = json.loads(json.dumps(dataclasses.asdict(SynthSettings(seed=1, recipe={"name": "x" * 100}))))
     check_settings(before, SynthSettings(seed=1, recipe={"name": "x" * 100}), "out")
     del before["keep_flat"]
     before["sharpness"] = 3

@@ -1,8 +1,10 @@
 import dataclasses
 import json
+from collections import Counter
 
 import pytest
 
+from degrade.adjustment import Adjustment
 from degrade.errors import failure_reason
 from degrade.files.sources import Source, list_sources
 from degrade.images.codec import encode_image
@@ -16,9 +18,18 @@ def planned(*crops, part=0):
     return [PlannedSource(f"{part}-{i}.png", 1, 64, 64, count, part) for i, count in enumerate(crops)]
 
 
+def parts_of(images, settings):
+    """The number of pairs in each part."""
+    counts = Counter()
+    for image in images:
+        counts[image.part] += image.crops * settings.variants
+    return [counts[part] for part in sorted(counts)]
+
+
 def slots(images, settings, **options):
     """(shard, image, key, crop, variant) of every pair."""
-    units = plan_units([(image, Source(image.name, 1, image.name)) for image in images], settings, **options)
+    parts = parts_of(images, settings)
+    units = plan_units([(image, Source(image.name, 1, image.name)) for image in images], parts, settings, **options)
     return [(unit.shard, images.index(unit.planned), *slot) for unit in units for slot in unit.slots]
 
 
@@ -47,7 +58,7 @@ def test_the_size_of_a_piece_of_work_does_not_change_the_plan():
     images, settings = planned(3, 1, 50), SynthSettings(variants=2, shard_size=7)
     assert slots(images, settings, max_pairs=1) == slots(images, settings, max_pairs=5) == slots(images, settings)
     pairs = [(image, Source(image.name, 1, image.name)) for image in images]
-    assert all(len(unit.slots) <= 5 for unit in plan_units(pairs, settings, max_pairs=5))
+    assert all(len(unit.slots) <= 5 for unit in plan_units(pairs, parts_of(images, settings), settings, max_pairs=5))
 
 
 @pytest.mark.parametrize("variants", [1, 3])
@@ -62,6 +73,23 @@ def test_the_units_of_some_shards_are_those_of_the_whole_plan(variants, shard_si
     assert [sum(shard == i for shard, *_ in whole) for i in range(len(sizes))] == sizes
     for wanted in ({0}, {1, 3}, set()):
         assert slots(images, settings, wanted=wanted) == [slot for slot in whole if slot[0] in wanted]
+
+
+@pytest.mark.parametrize("pairs", [*range(1, 40), 1000, 7999, 8000, 8001, 12345])
+def test_a_small_data_set_is_divided_among_eight_workers(pairs):
+    settings = SynthSettings(min_shards=8)
+    sizes = pairs_of_shards([pairs], settings)
+    assert len(sizes) >= min(8, pairs) and sum(sizes) == pairs and max(sizes) <= 1000
+    found = slots(planned(*[1] * pairs), settings)
+    assert [key for _, _, key, _, _ in found] == list(range(pairs))
+    assert Counter(shard for shard, *_ in found) == dict(enumerate(sizes))
+
+
+def test_every_part_of_a_data_set_is_divided_by_its_own_size():
+    settings = SynthSettings(min_shards=8)
+    assert pairs_of_shards([16, 3, 80], settings) == [2] * 8 + [1] * 3 + [10] * 8
+    found = slots(planned(16) + planned(3, part=1) + planned(80, part=2), settings)
+    assert [shard for shard, *_ in found][14:20] == [7, 7, 8, 9, 10, 11]
 
 
 def test_an_extension_begins_a_new_shard_and_leaves_the_old_plan_alone():
@@ -93,6 +121,7 @@ def changed(name):
     """The default settings with another value of one of them."""
     value = getattr(SynthSettings(), name)
     other = {"recipe": {"steps": []}, "scale": 2, "crop_size": 128, "alpha": "refuse"}.get(name)
+    other = Adjustment(grain=0.5) if name == "adjustment" else other
     other = other or (not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else value + 1)
     return dataclasses.replace(SynthSettings(), **{name: other})
 
@@ -168,7 +197,7 @@ def test_a_reason_names_no_place_on_the_disk(tmp_path):
     image = tmp_path / "x.png"
     image.symlink_to(tmp_path / "nothing")
     left_out = plan_sources(list_sources(tmp_path), SynthSettings())[1]
-    assert left_out == [{"source": "x.png", "reason": "cannot be read (No such file or directory)"}]
+    assert left_out == [{"source": "x.png", "reason": "is a broken link"}]
     assert failure_reason(ValueError("why")) == "why"
 
 

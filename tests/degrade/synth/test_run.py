@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from cli.degrade_commands import main
 from degrade.degrader import RealisticDegrader
@@ -86,12 +87,12 @@ def test_bytes_depend_neither_on_threads_nor_batch_size_nor_place(synth, degrade
     finally:
         torch.set_num_threads(before)
     assert tars(tmp_path / "one") == tars(tmp_path / "two") and len(tars(tmp_path / "one")) == 3
-    for name in ("manifest.json", "plan.jsonl", "pairs-000000.json", "_info.json", "shardindex.json", "preview.png"):
+    for name in ("manifest.json", "plan.jsonl", "pairs-000000.json", "_info.json", "preview.png"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
 def test_a_source_of_shards_makes_a_data_set_too(synth, tmp_path):
-    synth("one", *BICUBIC, "--crop-size", 0)
+    synth("one", *BICUBIC, "--crop-size", 0, "--shard-size", 3)
     synth("two", *BICUBIC, hr_dir=tmp_path / "one" / "pairs-000000.tar")
     assert {record["source"] for record in records(tmp_path / "two")} == {
         f"pairs-000000.tar/{slot:09d}.hr.png" for slot in range(3)
@@ -269,6 +270,15 @@ def test_a_damaged_plan_is_named(synth, tmp_path):
     assert "plan.jsonl is missing or damaged" in synth("out", *BICUBIC, status=1).output
 
 
+def test_a_run_tells_of_which_files_only_the_first_frame_is_used(synth, photographs, tmp_path):
+    photo = Image.fromarray(photographs["coffee"][:200, :200])
+    (tmp_path / "frames").mkdir()
+    photo.save(tmp_path / "frames" / "many.webp", save_all=True, append_images=[photo.rotate(90)], lossless=True)
+    photo.save(tmp_path / "frames" / "one.png")
+    said = synth("out", *BICUBIC, hr_dir=tmp_path / "frames").stderr
+    assert "of which the first image is taken: 1 (many.webp)" in said
+
+
 def test_a_dry_run_writes_nothing_and_tells_what_a_run_would_do(synth, tmp_path):
     plan = json.loads(synth("out", *BICUBIC, "--dry-run", "--shard-size", 10).stdout)
     assert not (tmp_path / "out").exists()
@@ -284,11 +294,20 @@ def test_no_shard_exceeds_its_bound_even_for_noise(synth, tmp_path, crop_size):
     deep = "/".join(["a long name of a folder ä" * 4] * 3)
     (tmp_path / "noise" / deep).mkdir(parents=True)
     (tmp_path / "noise" / deep / "n.png").write_bytes(encode_image(noise, "png"))
-    bound = ["--max-shard-mb", 0.3, "--crop-size", crop_size]
+    bound = ["--max-shard-mb", 0.3, "--crop-size", crop_size, "--shard-size", 1000]
     synth("out", "--degrader", "none", "--preset", "real-esrgan", *bound, hr_dir=tmp_path / "noise")
     sizes = [len(data) for data in tars(tmp_path / "out").values()]
     assert len(sizes) > 1 and max(sizes) <= 300_000
     assert max(sizes) > 150_000  # a bound, not a waste
+
+
+def test_eight_workers_find_a_shard_each_in_a_small_data_set(synth, tmp_path):
+    synth("out", *BICUBIC, "--crops-per-image", 4)
+    synth("one", *BICUBIC, "--crops-per-image", 4, "--shard-size", 1000)
+    assert len(tars(tmp_path / "out")) == 12 and len(tars(tmp_path / "one")) == 1
+    assert pairs_by_place(tmp_path / "out") == pairs_by_place(tmp_path / "one")
+    synth("bounded", *BICUBIC, "--crops-per-image", 4, "--max-shard-mb", 100)
+    assert len(tars(tmp_path / "bounded")) == 12
 
 
 def test_flat_crops_are_skipped_but_not_called_failures(synth, photo_folder, tmp_path):
@@ -302,10 +321,10 @@ def test_flat_crops_are_skipped_but_not_called_failures(synth, photo_folder, tmp
 
 
 def test_all_the_files_that_readers_look_for_are_there(synth, tmp_path):
-    synth("out", *BICUBIC)
+    synth("out", *BICUBIC, "--shard-size", 1000)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "pairs-000000.tar", "pairs-000000.json", "manifest.json", "plan.jsonl", "_info.json", "shardindex.json",
-        "stats.json", "failures.jsonl", "preview.png",
+        "pairs-000000.tar", "pairs-000000.json", "manifest.json", "plan.jsonl", "_info.json", "stats.json",
+        "failures.jsonl", "preview.png", "README.md",
     }  # fmt: skip
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     hashes = {record["settings_hash"] for record in records(tmp_path / "out")}

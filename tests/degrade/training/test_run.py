@@ -14,8 +14,8 @@ from degrade.degrader import RealisticDegrader
 from degrade.training.config import PRESETS, DegraderTrainConfig
 from degrade.training.config_file import with_settings
 from degrade.training.data import DataConfig
-from degrade.training.loop import RunOptions
-from degrade.training.run import train
+from degrade.training.loop import RunOptions, make_accelerator
+from degrade.training.run import DegraderTraining, train
 from degrade.training.step import train_step
 
 
@@ -103,6 +103,19 @@ def test_the_log_has_the_mean_of_every_term_and_no_step_is_lost_at_a_checkpoint(
     critics = [line["critic"] for line in every[:3] if "critic" in line]  # it starts in the middle of the first line
     assert len(critics) == 1 and lines[0]["critic"] == pytest.approx(critics[0], rel=1e-4)
     assert lines[1]["critic"] == pytest.approx(sum(line["critic"] for line in every[3:6]) / 3, rel=1e-4)
+
+
+@pytest.mark.parametrize("loaders", [0, 1])
+@pytest.mark.filterwarnings("ignore:not used")
+def test_a_photograph_found_broken_in_training_is_left_out_by_name(run_config, photo_folder, loaders) -> None:
+    whole = (photo_folder / "coffee.png").read_bytes()
+    (photo_folder / "cut.png").write_bytes(whole[: len(whole) // 2])  # its header is whole
+    training = DegraderTraining(run_config, options(loaders=loaders), make_accelerator(options()))
+    assert training.left_out == []
+    for _ in training.batches(range(2)):
+        pass
+    (told,) = training.left_out
+    assert told.startswith("cut.png: PNG data is truncated")
 
 
 def test_a_run_can_start_from_a_degrader_that_exists(run_config, tmp_path, tiny_degrader) -> None:

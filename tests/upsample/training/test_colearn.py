@@ -6,15 +6,27 @@ from accelerate import Accelerator
 from torch import nn
 
 from degrade.networks.discriminator import PatchDiscriminator
+from degrade.perceptual.pretrained_features import pretrained_features
+from degrade.perceptual.projected_critic import ProjectedCritic
 from degrade.training.config import PRESETS as DEGRADERS
 from degrade.training.config_file import with_settings
 from degrade.training.optimizer import Optimizer
 from degrade.training.step import Models, Step
 from upsample.model import ResidualShiftUpsampler
-from upsample.training.colearn import Networks, Optimizers, colearn_step, run_cycle, student_loss, upscale
+from upsample.training.colearn import (
+    Networks,
+    Optimizers,
+    adversarial_hr,
+    colearn_step,
+    detail_loss,
+    run_cycle,
+    student_loss,
+    upscale,
+)
 from upsample.training.config import UpsampleTrainConfig, preset
 
 CI = with_settings(preset("ci", "colearn"), {"loss.adversarial_hr": 0.1, "schedule.warmup_steps": 0})
+SHARP = with_settings(CI, {"detail.branch": True, "projected_critic": True})
 LATE = 19  # a step at which every arrow counts
 FULL = torch.autocast("cpu", enabled=False)
 
@@ -112,7 +124,7 @@ def test_no_gradient_leads_from_the_student_on_a_generated_lr_back_to_the_degrad
     made = nets.lower.degrader(data["hr"], generator=torch.Generator().manual_seed(0))
     assert made.requires_grad  # what is handed over could carry a gradient
     step = at(LATE, seed=0)
-    up = upscale(nets.student, {**data, "lr": made, "generated": torch.ones(4, dtype=torch.bool)}, step)
+    up = upscale(nets.student, {**data, "lr": made, "generated": torch.ones(4, dtype=torch.bool)}, CI, step)
     loss, terms = student_loss(nets, up, data, CI, step)
     assert terms["pair"] > 0
     loss.backward()
@@ -125,7 +137,7 @@ def test_the_cycles_gradient_reaches_the_student_scaled_as_stated(factor: float)
     def gradient(scale: float) -> torch.Tensor:
         nets = networks()
         step = at(LATE, seed=0)
-        up = upscale(nets.student, batch(), step)
+        up = upscale(nets.student, batch(), CI, step)
         cycled = run_cycle(nets, up, with_settings(CI, {"cycle.gradient": scale}), step)
         cycled.first.square().mean().backward()
         return torch.cat([grad.flatten() for grad in gradients(nets.student) if grad is not None])
@@ -169,7 +181,7 @@ def test_every_arrow_can_be_switched_off(switch: dict[str, float], gone: str) ->
 
 def test_without_its_inverse_the_student_learns_the_truth_from_a_drawn_start_which_cannot_tell_it() -> None:
     nets, config, step = networks(), with_settings(CI, {"loss.inverse": 0.0}), at(LATE, seed=0)
-    up = upscale(nets.student, batch(), step)
+    up = upscale(nets.student, batch(), CI, step)
     _, terms = student_loss(nets, up, batch(), config, step)
     given = ~up.generated
     torch.testing.assert_close(terms["gt"], (up.zhat - up.z0)[given].square().mean() * given.float().mean())
@@ -231,7 +243,7 @@ def test_in_bf16_every_weight_gets_the_gradient_that_it_gets_in_full_precision()
     def gradient(autocast: torch.autocast) -> torch.Tensor:
         nets = networks()
         step = at(LATE, seed=0, autocast=autocast)
-        up = upscale(nets.student, batch(), step)
+        up = upscale(nets.student, batch(), CI, step)
         student_loss(nets, up, batch(), with_settings(CI, {"loss.inverse_until": 1.0}), step)[0].backward()
         grads = [grad for grad in gradients(nets.student) if grad is not None]
         assert all(grad.abs().max() > 0 for grad in grads)
@@ -243,3 +255,61 @@ def test_in_bf16_every_weight_gets_the_gradient_that_it_gets_in_full_precision()
 
 def test_the_same_step_twice_gives_the_same_numbers() -> None:
     assert take(networks()) == take(networks())
+
+
+def sharp_networks() -> Networks:
+    """The same networks with a detail branch that draws something, under a projected D_H."""
+    nets = networks()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = {name: value for name, value in nets.student.config.items() if not name.startswith("_")}
+        student = ResidualShiftUpsampler(**{**config, "detail": 0.5})
+        student.load_state_dict(nets.student.state_dict(), strict=False)
+        nn.init.normal_(student.detail_branch.to_rgb.weight, std=0.02)
+        critic = ProjectedCritic(pretrained_features())
+    return Networks(student, nets.teacher, critic, nets.lower, pretrained_features())
+
+
+def without_branch(nets: Networks) -> list[nn.Parameter]:
+    return [p for name, p in nets.student.named_parameters() if not name.startswith("detail_branch")]
+
+
+def test_a_step_moves_the_branch_too_and_says_every_term_of_it() -> None:
+    nets = sharp_networks()
+    branch, critic = weights(nets.student.detail_branch), weights(nets.hr_critic)
+    terms = take(nets, SHARP)
+    assert not same(branch, nets.student.detail_branch) and not same(critic, nets.hr_critic)
+    assert {"detail_pixels", "detail_means", "detail_features", "adversarial_hr", "critic_hr"} <= set(terms)
+    assert all(math.isfinite(value) for value in terms.values())
+
+
+def test_what_judges_the_sharp_image_teaches_the_branch_and_not_the_student() -> None:
+    nets, step = sharp_networks(), at(LATE, seed=0)
+    up = upscale(nets.student, batch(), SHARP, step)
+    loss = detail_loss(nets, up, SHARP.detail, step)[0] + adversarial_hr(nets.hr_critic, up, step)
+    cycled = run_cycle(nets, up, SHARP, step)
+    (loss + cycled.first.square().mean()).backward()
+    assert all(p.grad is None for p in without_branch(nets))
+    assert all(p.grad is not None for p in nets.student.detail_branch.parameters())
+
+
+def test_the_student_learns_the_same_with_a_branch_as_without() -> None:
+    plain = with_settings(CI, {"loss.adversarial_hr": 0.0, "cycle.weight": 0.0})
+    gradient = []
+    for nets, config in ((networks(), plain), (sharp_networks(), with_settings(plain, {"detail.branch": True}))):
+        step = at(LATE, seed=0)
+        up = upscale(nets.student, batch(), config, step)
+        student_loss(nets, up, batch(), config, step)[0].backward()
+        gradient.append([p.grad for p in without_branch(nets)])
+    for ours, theirs in zip(*gradient, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_frozen_student_stays_while_its_branch_learns() -> None:
+    nets = sharp_networks()
+    for p in without_branch(nets):
+        p.requires_grad_(False)
+    before, branch = [p.clone() for p in without_branch(nets)], weights(nets.student.detail_branch)
+    terms = take(nets, with_settings(SHARP, {"student_learns": False}))
+    assert all(torch.equal(a, b) for a, b in zip(before, without_branch(nets), strict=True))
+    assert not same(branch, nets.student.detail_branch) and "pair" not in terms and terms["cycle"] > 0

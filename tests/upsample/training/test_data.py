@@ -103,7 +103,7 @@ def test_what_a_degrader_makes_online_is_what_synth_would_write(photo_folder, ti
     ("config", "told"),
     [
         (PairConfig(), "give shards, pairs, a recipe or an online degrader"),
-        (PairConfig(recipes=("bicubic",)), "need HR photographs"),
+        (PairConfig(recipes=("bicubic",)), "of HR photographs"),
     ],
 )
 def test_nothing_to_learn_from_is_told_in_a_sentence(config: PairConfig, told: str) -> None:
@@ -135,6 +135,8 @@ def test_a_broken_pair_of_a_shard_is_named_and_another_drawn_and_only_broken_one
     with pytest.warns(UserWarning, match=r"not used: .*(truncated|corrupt)"):
         batches = [pairs[number] for number in range(4)]
     assert max(fits(batch).max() for batch in batches) < 0.02
+    (told,) = pairs.left_out
+    assert "truncated" in told or "corrupt" in told
     with (
         pytest.warns(UserWarning),
         pytest.raises(ValueError, match="20 pairs .* 128x128 is smaller than the crop, 256"),
@@ -196,3 +198,13 @@ def test_a_real_degrader_can_be_named(photo_folder) -> None:
     mix = DegradationMix(RealisticDegrader.from_pretrained("tiny-x4"), None)
     _, lr = make_online(data(PairConfig(online_degrader="tiny-x4", hr_dir=str(photo_folder)))[0], mix)
     assert lr.std() > 0.05 and np.isfinite(lr.numpy()).all()
+
+
+def test_pairs_whose_hr_the_scale_does_not_divide_are_cut_to_what_lr_shows(tmp_path: Path, photographs) -> None:
+    hr = photographs["chelsea"][:131, :150].copy()
+    for side, image in (("hr", hr), ("lr", reduce_by(hr, 4))):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "a.png").write_bytes(encode_image(image, "png"))
+    pairs = data(PairConfig(pairs=((str(tmp_path / "hr"), str(tmp_path / "lr")),)), batch_size=2)
+    (used, lr), *_ = pairs.pairs
+    assert pairs.left_out == [] and np.array_equal(used, hr[:128, :148]) and lr.shape == (32, 37, 3)

@@ -5,8 +5,9 @@ import torch
 
 from degrade.images.geometry import Rgb
 from degrade.images.tensors import to_tensor
+from upsample.detail_branch import RADIUS
 from upsample.model import ResidualShiftUpsampler
-from upsample.upscaling.tiling import is_out_of_memory, upscale_in_tiles
+from upsample.upscaling.tiling import is_out_of_memory, upscale_in_bands, upscale_in_tiles
 
 
 @pytest.fixture
@@ -49,9 +50,37 @@ def test_the_middle_of_a_tile_is_that_of_the_large_call(upsampler, lr) -> None:
     assert torch.allclose(tiled[..., middle, middle], whole[..., middle, middle], rtol=0, atol=2e-6)
 
 
+def test_tiles_with_detail_agree_with_the_large_call_where_the_branch_sees_no_rim(detail_upsampler, lr) -> None:
+    with torch.inference_mode():
+        whole = detail_upsampler(lr, detail=1.0)
+        faithful = detail_upsampler(lr, detail=0.0)
+    difference = (upscale_in_tiles(detail_upsampler, lr, tile=128, overlap=64, detail=1.0) - whole).abs()
+    assert difference.max() < 0.5 / 255 < (whole - faithful).abs().mean()
+    middle = slice(0, 4 * (160 - 48 - RADIUS))
+    tiled = upscale_in_tiles(detail_upsampler, lr, tile=160, overlap=16, detail=1.0)
+    assert torch.allclose(tiled[..., middle, middle], whole[..., middle, middle], rtol=0, atol=2e-6)
+
+
+def test_each_image_of_a_batch_may_have_its_own_detail_and_none_is_the_default(detail_upsampler, lr) -> None:
+    lr = lr[..., :70, :90]
+    both = upscale_in_tiles(detail_upsampler, lr.repeat(2, 1, 1, 1), tile=64, detail=torch.tensor([0.5, 0.0]))
+    for sr, detail in zip(both, (None, 0.0), strict=True):
+        assert torch.allclose(sr, upscale_in_tiles(detail_upsampler, lr, tile=64, detail=detail)[0], atol=2e-6)
+
+
 def test_a_tile_of_zero_is_exactly_one_call(upsampler, lr) -> None:
     with torch.inference_mode():
         assert torch.equal(upscale_in_tiles(upsampler, lr, tile=0), upsampler(lr))
+
+
+def test_bands_come_as_soon_as_they_are_finished_and_make_the_image(upsampler, lr) -> None:
+    done: list[float] = []
+    bands, shares = [], []
+    for band in upscale_in_bands(upsampler, lr, tile=64, on_tile=done.append):
+        bands.append(band)
+        shares.append(done[-1])
+    assert torch.equal(torch.cat(bands, dim=-2), upscale_in_tiles(upsampler, lr, tile=64))
+    assert len(bands) > 3 and shares[0] < 0.4 and max(band.shape[-2] for band in bands) <= 4 * 64
 
 
 @pytest.mark.parametrize("overlap", [0, 8, 32, 1000])

@@ -1,9 +1,11 @@
 """`upsample run`: image files in, larger image files out, with everything that the files hold."""
 
+import errno
 import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,11 +16,14 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from cli.upsample_commands import main
+from degrade.errors import ShardError, one_sentence
 from degrade.images.codec import StoredImage, encode_image, read_image
+from upsample.bicubic import enlarge
 from upsample.model import ResidualShiftUpsampler
-from upsample.upscaling.pictures import Picture, encode_picture, read_picture
+from upsample.upscaling.pictures import Picture, encode_picture, fill_hidden, keep_flat, read_picture, to_pixels
 from upsample.upscaling.plan import plan_upscaling
-from upsample.upscaling.tiling import upscale_in_tiles
+from upsample.upscaling.reduce import AreaReducer
+from upsample.upscaling.tiling import upscale_in_bands, upscale_in_tiles
 from upsample.upscaling.upscale import UpscaleSettings, load_upsampler, upscale_files, upscale_picture
 
 
@@ -87,24 +92,80 @@ def test_the_image_is_that_of_the_model(inputs, model, upsampler, tmp_path) -> N
     assert np.array_equal(read_image(tmp_path / "out" / "a.png"), expected)
 
 
+def test_detail_is_what_the_model_makes_of_it_and_by_default_what_its_weights_say(
+    inputs, detail_upsampler, tmp_path
+) -> None:
+    detail_upsampler.save_pretrained(tmp_path / "sharp")
+    lr = read_picture((inputs / "a.png").read_bytes()).color
+    for options, detail in (((), 0.5), (("--detail", 0), 0.0), (("--detail", 1), 1.0), (("--steps", 2), 0.0)):
+        result = run("-i", inputs / "a.png", "-o", tmp_path / "out", "-n", tmp_path / "sharp", "--overwrite", *options)
+        assert result.exit_code == 0, result.output
+        with torch.inference_mode():
+            sr = detail_upsampler(lr, detail=detail, steps=2 if "--steps" in options else 1)
+        assert np.array_equal(read_image(tmp_path / "out" / "a.png"), to_pixels(sr, grey=False, bits=8)[..., ::-1]), (
+            options
+        )
+
+
+def test_transparency_gets_no_detail(detail_upsampler) -> None:
+    layers = np.random.default_rng(0).integers(0, 256, (24, 30, 4), np.uint8)
+    picture = read_picture(saved(Image.fromarray(layers)))
+    sharp, faithful = (
+        upscale_picture(detail_upsampler, picture, UpscaleSettings(detail=detail)) for detail in (1.0, 0.0)
+    )
+    assert torch.allclose(sharp.alpha, faithful.alpha, atol=1e-6)
+    assert (sharp.color - faithful.color).abs().mean() > 0.5 / 255
+
+
 @pytest.mark.parametrize(("height", "width"), [(37, 50), (5, 3), (1, 1)])
-@pytest.mark.parametrize("outscale", [2, 3, 4])
-def test_outscale_gives_exactly_that_many_times_the_sides(upsampler, height, width, outscale) -> None:
+@pytest.mark.parametrize("outscale", [1, 1.5, 2, 3, 3.3, 4])
+def test_outscale_gives_that_many_times_the_sides_rounded(upsampler, height, width, outscale) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 4), np.uint8))
     for color_fix in ("none", "wavelet", "adain"):
         larger = pixels(upscaled(upsampler, saved(image), outscale=outscale, color_fix=color_fix))
-        assert larger.shape == (height * outscale, width * outscale, 4)
+        assert larger.shape == (round(height * outscale), round(width * outscale), 4)
 
 
-@pytest.mark.parametrize("outscale", [2, 3])
+@pytest.mark.parametrize("outscale", [1, 1.25, 1.5, 2, 2.75, 3, 3.5])
 def test_reduced_results_lie_where_the_input_does(bicubic, outscale) -> None:
     ramp = torch.linspace(0.2, 0.8, 32).expand(1, 3, 32, 32)
     result = upscale_picture(bicubic, Picture(ramp), UpscaleSettings(outscale=outscale)).color
-    centres = (torch.arange(32 * outscale) + 0.5) / outscale - 0.5
+    centres = (torch.arange(round(32 * outscale)) + 0.5) / outscale - 0.5
     exact = 0.2 + 0.6 / 31 * centres
-    inside = slice(8 * outscale, -8 * outscale)
+    inside = slice(round(8 * outscale), -round(8 * outscale))
     tenth_of_a_pixel = 0.1 * 0.6 / 31 / 4
     assert (result[0, 0, 16, inside] - exact[inside]).abs().max() < tenth_of_a_pixel
+
+
+@pytest.mark.parametrize("alpha", ["network", "bicubic"])
+@pytest.mark.parametrize("outscale", [1.5, 4])
+def test_a_file_made_from_bands_is_that_of_the_whole_picture(tmp_path, upsampler, normal, alpha, outscale) -> None:
+    layers = (normal(0, 90, 70, 4).sigmoid() * 255).byte().numpy()
+    layers[20:50, :, 3] = 255
+    (tmp_path / "a.png").write_bytes(saved(Image.fromarray(layers)))
+    settings = UpscaleSettings(tile=32, overlap=8, alpha=alpha, outscale=outscale)
+    upscale_files(plan_upscaling(tmp_path / "a.png", tmp_path / "out"), upsampler, settings)
+    made = pixels((tmp_path / "out" / "a.png").read_bytes())
+    picture = read_picture((tmp_path / "a.png").read_bytes())
+    opacity = picture.alpha
+    sr = upscale_in_tiles(upsampler, torch.cat([fill_hidden(picture.color, opacity), opacity.expand(-1, 3, -1, -1)]),
+                          tile=32, overlap=8)  # fmt: skip
+    larger = sr[1:].mean(1, keepdim=True) if alpha == "network" else enlarge(opacity, 4)
+    layers = torch.cat([sr[:1], keep_flat(larger, opacity)], dim=1)
+    size = (round(90 * outscale), round(70 * outscale))
+    whole = to_pixels(AreaReducer((360, 280), size).add(layers), grey=False, bits=8)
+    assert made.shape == (*size, 4) and np.abs(made.astype(int) - whole).max() <= 1  # a rounding may fall otherwise
+    assert (made != whole).mean() < 1e-3
+
+
+def test_memory_holds_bands_not_the_whole_sr(tmp_path, upsampler, monkeypatch) -> None:
+    (tmp_path / "a.png").write_bytes(saved(Image.effect_noise((64, 640), 50)))
+    tall = []
+    add = AreaReducer.add
+    monkeypatch.setattr(AreaReducer, "add", lambda self, band: tall.append(band.shape[-2]) or add(self, band))
+    settings = UpscaleSettings(tile=64, outscale=1)
+    upscale_files(plan_upscaling(tmp_path / "a.png", tmp_path / "out"), upsampler, settings)
+    assert sum(tall) == 4 * 640 and max(tall) <= 4 * 64
 
 
 def test_sixteen_bits_stay_sixteen_bits(bicubic) -> None:
@@ -199,11 +260,20 @@ def test_deep_images_go_through_their_profile_with_all_their_levels(monkeypatch,
     ramp = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
     deep = ramp if mode == "I;16" else np.dstack([ramp, ramp.T, ramp[::-1]])
     stored = StoredImage(Image.new(mode, (64, 64)), deep, b"profile", 1)
-    monkeypatch.setattr("upsample.upscaling.pictures.decode_image", lambda data: stored)
+    monkeypatch.setattr("upsample.upscaling.pictures.decode_image", lambda data, **_: stored)
     monkeypatch.setattr("upsample.upscaling.pictures.through_profile", convert)
     color = read_picture(b"").color[0].permute(1, 2, 0).numpy()
     exact = bend((np.dstack([ramp] * 3) if mode == "I;16" else deep) / 65535)
     assert np.abs(color - exact).max() < 1 / 255 and len(np.unique(color)) > 3000
+
+
+def test_a_plan_tells_that_only_the_first_frame_is_upscaled(tmp_path, photographs) -> None:
+    photo = Image.fromarray(photographs["coffee"][:20, :24])
+    (tmp_path / "in").mkdir()
+    photo.save(tmp_path / "in" / "a.webp", save_all=True, append_images=[photo.rotate(90)])
+    photo.save(tmp_path / "in" / "b.png")
+    notes = plan_upscaling(tmp_path / "in", tmp_path / "out").notes
+    assert notes == ["animations or files of several pages, of which the first image is taken: 1"]
 
 
 def test_the_format_is_kept_and_png_where_that_holds_too_little(tmp_path, photographs) -> None:
@@ -245,8 +315,9 @@ def test_bad_files_are_named_and_the_rest_is_made(inputs, model, tmp_path) -> No
     result = run("-i", inputs, "-o", tmp_path / "out", "-n", model, "--json", tmp_path / "s.json")
     assert result.exit_code == 3
     failures = json.loads((tmp_path / "s.json").read_text())["failures"]
-    assert [failure.split(":")[0] for failure in failures] == ["bad.png", "half.png", "long.webp"]
-    assert "truncated" in failures[1] and "20000x4 is longer than the 16383 px of a webp" in failures[2]
+    assert [failure.split(":")[0] for failure in failures] == ["bad.png", "long.webp", "half.png"]
+    assert failures[1].endswith("20000x4 is longer than the 16383 px of a webp; write it as png (--ext png)")
+    assert "truncated" in failures[2]
     assert all(f"left out: {failure}" in result.output for failure in failures)
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.png", "b.jpg"]
 
@@ -262,6 +333,62 @@ def test_one_image_may_be_written_to_a_file_of_any_name(inputs, model, tmp_path)
     assert run("-i", inputs / "a.png", "-o", tmp_path / "deep" / "x.JPEG", "-n", model, "-s", 2).exit_code == 0
     assert read_image(tmp_path / "deep" / "x.JPEG").shape == (74, 100, 3)
     assert (tmp_path / "deep" / "x.JPEG").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_a_single_image_may_have_any_suffix(inputs, model, tmp_path) -> None:
+    (inputs / "sub" / "b.jpg").rename(inputs / "b.jpg_large")
+    assert run("-i", inputs / "b.jpg_large", "-o", tmp_path / "b.png", "-n", model).exit_code == 0
+    assert read_image(tmp_path / "b.png").shape == (160, 120, 3)
+
+
+def test_long_names_are_written_and_too_long_ones_listed(inputs, model, tmp_path) -> None:
+    longest = "n" * 251 + ".png"
+    (inputs / longest).write_bytes((inputs / "a.png").read_bytes())
+    assert run("-i", inputs, "-o", tmp_path / "out", "-n", model).exit_code == 0
+    assert (tmp_path / "out" / longest).exists() and (tmp_path / "out" / "sub" / "b.jpg").exists()
+    result = run("-i", inputs, "-o", tmp_path / "more", "-n", model, "--suffix", "_x4")
+    assert result.exit_code == 3 and "the name of its output has 258 bytes, more than 255" in result.output
+    assert sorted(path.name for path in (tmp_path / "more").rglob("*.*")) == ["a_x4.png", "b_x4.jpg"]
+
+
+def test_an_output_that_cannot_be_written_is_listed_and_the_rest_is_made(inputs, model, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").write_text("a file where a folder should be")
+    result = run("-i", inputs, "-o", tmp_path / "out", "-n", model)
+    assert result.exit_code == 3 and "left out: sub/b.jpg: cannot write" in result.output
+    assert (tmp_path / "out" / "a.png").exists()
+
+
+def test_a_full_disk_ends_the_run(inputs, upsampler, tmp_path, monkeypatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        with one_sentence(str(path)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("upsample.upscaling.upscale.write_atomic", full)
+    with pytest.raises(ShardError, match="disk full"):
+        upscale_files(plan_upscaling(inputs, tmp_path / "out"), upsampler, UpscaleSettings())
+
+
+def test_what_is_too_large_is_refused_before_the_first_image_is_upscaled(inputs, upsampler, tmp_path) -> None:
+    (inputs / "long.jpg").write_bytes(saved(Image.new("RGB", (16400, 1)), "JPEG"))
+    calls: list[object] = []
+    upsampler.register_forward_pre_hook(lambda module, lr: calls.append(1))
+    told: list[float] = []
+    summary = upscale_files(
+        plan_upscaling(inputs, tmp_path / "out"), upsampler, UpscaleSettings(max_pixels=1500), on_progress=told.append
+    )
+    assert summary["failures"][0] == "a.png: 50x37 is more than 1500 pixels; raise --max-pixels, or reduce it"
+    assert summary["images"] == 1 and len(calls) == 1 and told[-1] == 3
+    alone = plan_upscaling(inputs / "long.jpg", tmp_path / "out")
+    assert upscale_files(alone, upsampler, UpscaleSettings())["failures"] == [
+        "long.jpg: 65600x4 is longer than the 65500 px of a jpg; write it as png (--ext png)"
+    ]
+
+
+def test_as_many_pixels_as_one_allows_are_taken(inputs, model, tmp_path) -> None:
+    few = run("-i", inputs / "a.png", "-o", tmp_path / "out", "-n", model, "--max-pixels", 50 * 37 - 1)
+    assert few.exit_code == 3 and "50x37 is more than 1849 pixels; raise --max-pixels" in few.output
+    assert run("-i", inputs / "a.png", "-o", tmp_path / "out", "-n", model, "--max-pixels", 50 * 37).exit_code == 0
 
 
 def test_a_list_of_images_is_an_input(inputs, model, tmp_path) -> None:
@@ -291,15 +418,15 @@ def test_short_memory_is_told_once_and_remembered_for_the_images_that_follow(
 
 
 def test_a_result_too_large_for_memory_leaves_only_that_image_out(inputs, upsampler, tmp_path, monkeypatch) -> None:
-    def short(upsampler: object, lr: torch.Tensor, **options: object) -> torch.Tensor:
+    def short(upsampler: object, lr: torch.Tensor, **options: object) -> Iterator[torch.Tensor]:
         if lr.shape[-1] == 50:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return upscale_in_tiles(upsampler, lr, **options)
+        return upscale_in_bands(upsampler, lr, **options)
 
-    monkeypatch.setattr("upsample.upscaling.upscale.upscale_in_tiles", short)
+    monkeypatch.setattr("upsample.upscaling.upscale.upscale_in_bands", short)
     summary = upscale_files(plan_upscaling(inputs, tmp_path / "out"), upsampler, UpscaleSettings())
     assert summary["images"] == 1 and summary["failures"] == [
-        "a.png: the result does not fit in memory; cut the image into parts"
+        "a.png: the result does not fit in memory; use a smaller --outscale or cut the image"
     ]
 
 
@@ -318,6 +445,15 @@ def test_a_seed_draws_another_noise_and_the_same_again(inputs, model, upsampler)
             each(lr) for each in (upsampler, *(load_upsampler(model, seed=seed) for seed in (1, 1, 2)))
         )
     assert torch.equal(one, again) and not torch.equal(one, fixed) and not torch.equal(one, other)
+
+
+def test_a_seed_may_have_any_size(inputs, model, tmp_path) -> None:
+    for seed in (2**64 - 1, 2**64 + 5, 10**40):
+        out = tmp_path / str(seed)
+        assert run("-i", inputs / "a.png", "-o", out, "-n", model, "--seed", seed).exit_code == 0
+    assert run("-i", inputs / "a.png", "-o", tmp_path / "five", "-n", model, "--seed", 5).exit_code == 0
+    assert (tmp_path / "five" / "a.png").read_bytes() != (tmp_path / str(2**64 + 5) / "a.png").read_bytes()
+    assert (tmp_path / "five" / "a.png").read_bytes() != (tmp_path / str(2**64 - 1) / "a.png").read_bytes()
 
 
 def test_bf16_computes_corrections_coarsely_but_not_the_image(model, bicubic, tmp_path, normal) -> None:
@@ -340,6 +476,8 @@ def test_options_of_other_tools_mean_the_same(inputs, model, tmp_path) -> None:
 
 MISTAKES = {
     "-i nowhere -o OUT": "nowhere does not exist; pass a folder",
+    "-i nowhere.jpg -o OUT.png": "nowhere.jpg does not exist",
+    "-i IN/moving.gif -o OUT.png": "moving.gif: its format is GIF, which is not read; convert it",
     "-i IN -o IN/larger": "lies inside input",
     "-i IN -o IN": "lies inside input",
     "-i IN/a.png -o IN": "would replace an input; give another folder or a suffix",
@@ -351,10 +489,15 @@ MISTAKES = {
     "-i IN/a.png -o IN/a.png/deeper": "is a file; give another",
     "-i IN -o OUT -n nothing": "no upsampler 'nothing'",
     "-i IN -o OUT --steps 99": "steps 99 is outside 1..15",
+    "-i IN -o OUT --detail 0.5": "these weights have no detail branch; use detail 0",
+    "-i IN -o OUT --detail 1.5": "is not in the range",
+    "-i IN -o OUT --detail nan": "detail nan is outside 0..1",
+    "-i IN -o OUT -n SHARP --detail 0.5 --steps 4": "detail is for one step, as the branch was trained; use detail 0",
     "-i IN -o OUT --tile 8": "tile 8 is too small; use 32 or more, or 0",
     "-i IN -o OUT --tile big": "'big' is not a size; give auto",
     "-i IN -o OUT -s 5": "is not in the range",
-    "-i IN -o OUT --device gpu": "give cpu, cuda or auto",
+    "-i IN -o OUT -s 0.5": "is not in the range",
+    "-i IN -o OUT --device gpu": "give cpu, cuda, mps or auto",
     "-i IN -o OUT --color-fix hsv": "is not one of",
     "-i IN -o OUT --json nowhere/s.json": "is not a folder; create it first",
     "-i IN": "Missing option '--output'",
@@ -362,9 +505,14 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), MISTAKES.items())
-def test_a_mistake_ends_in_one_sentence_with_the_way_out(arguments, sentence, inputs, model, tmp_path) -> None:
+def test_a_mistake_ends_in_one_sentence_with_the_way_out(
+    arguments, sentence, inputs, model, detail_upsampler, tmp_path
+) -> None:
+    if "SHARP" in arguments:
+        detail_upsampler.save_pretrained(tmp_path / "sharp")
     (inputs / "clear.png").write_bytes(saved(Image.new("RGBA", (4, 4))))
-    for word, place in {"IN": inputs, "OUT": tmp_path / "out"}.items():
+    (inputs / "moving.gif").write_bytes(saved(Image.new("L", (4, 4)), "GIF"))
+    for word, place in {"IN": inputs, "OUT": tmp_path / "out", "SHARP": tmp_path / "sharp"}.items():
         arguments = arguments.replace(f" {word}", f" {place}")
     result = run("-n", model, *arguments.split())
     assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), result.exception
@@ -380,6 +528,22 @@ def test_a_scale_beyond_the_models_is_refused(inputs, tmp_path) -> None:
     assert result.exit_code == 1 and "outscale 3 is outside 1..2, the model's scale" in result.output
     assert run("-i", inputs, "-o", tmp_path / "out", "-n", tmp_path / "double").exit_code == 0
     assert read_image(tmp_path / "out" / "a.png").shape == (74, 100, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "used"),
+    [
+        (["-s", 1.5], "tiny-x2"), (["-s", 2], "tiny-x2"), (["-s", 2.1], "tiny-x4"), ([], "tiny-x4"),
+        (["-s", 2, "--detail", 0], "tiny-x2"), (["-s", 2, "--detail", 0.5], "tiny-x4"),
+    ],
+)  # fmt: skip
+def test_without_a_model_the_shipped_one_of_the_scale_is_used_and_named(options, used, inputs, tmp_path) -> None:
+    result = run("-i", inputs / "a.png", "-o", tmp_path / "out", "--json", tmp_path / "summary.json", *options)
+    assert result.exit_code == 0 and f"by {used}\n" in result.output, result.output
+    assert json.loads((tmp_path / "summary.json").read_text())["model"] == used
+    settings = {"outscale": options[1] if options else None, "detail": options[3] if options[2:] else None}
+    expected = upscaled(load_upsampler(used), (inputs / "a.png").read_bytes(), **settings)
+    assert np.array_equal(read_image(tmp_path / "out" / "a.png"), read_image(expected))
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -1,0 +1,46 @@
+"""Train any network of BasicSR on pairs that the learned degrader makes, anew in every step.
+
+PYTHONPATH=BasicSR python examples/in_basicsr.py -opt options.yml
+
+In the options: ``model_type: LearnedDegraderModel``, ``gt_size`` (the side of the HR patches) beside ``scale``, and a
+training set of type RealESRGANDataset. It demands the settings of its blur kernels, which nobody reads here. A base
+other than SRModel, such as ESRGANModel, trains with its own losses.
+"""
+
+import os
+
+import torch
+from basicsr.models.sr_model import SRModel
+from basicsr.utils.registry import MODEL_REGISTRY
+
+from degrade import RealisticDegrader, online_pairs
+
+
+@MODEL_REGISTRY.register()
+class LearnedDegraderModel(SRModel):
+    """Feed a network pairs of an HR image and its degradation."""
+
+    def __init__(self, opt: dict) -> None:
+        super().__init__(opt)
+        degrader = RealisticDegrader.from_pretrained("tiny-x4")  # or a folder, or a hub id
+        self.degrader = degrader.eval().requires_grad_(False).to(self.device)
+
+    @torch.no_grad()
+    def feed_data(self, data: dict) -> None:
+        """Make pairs of a training batch, which has HR alone; a batch for validation is fed as it is."""
+        if "lq" not in data:
+            hr, lr = online_pairs(
+                data["gt"].to(self.device),
+                self.degrader,
+                crop=self.opt["gt_size"],
+                scale=self.opt["scale"],
+                generator=torch.default_generator,  # follows manual_seed of the options
+            )
+            data = data | {"gt": hr, "lq": lr}
+        super().feed_data(data)
+
+
+if __name__ == "__main__":
+    from basicsr.train import train_pipeline
+
+    train_pipeline(os.getcwd())
