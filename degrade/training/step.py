@@ -16,12 +16,21 @@ from torch import Tensor, nn
 
 from degrade.degrader import RealisticDegrader
 from degrade.networks.discriminator import PatchDiscriminator
-from degrade.networks.texture import TEXTURE_DIM, high_pass, scaled_texture, texture_statistics
+from degrade.networks.texture import (
+    FINE_DIM,
+    TEXTURE_DIM,
+    fine_statistics,
+    high_pass,
+    scaled_texture,
+    texture_statistics,
+)
 from degrade.ops.compress import quantise
 from degrade.seeds import torch_seed
 from degrade.training import losses
 from degrade.training.config import DegraderLoss, DegraderSize, DegraderTrainConfig
 from degrade.training.optimizer import Optimizer
+
+PAINTED_DIM = TEXTURE_DIM + FINE_DIM
 
 
 @dataclass(frozen=True)
@@ -90,9 +99,9 @@ class Models:
                     f"{start_from} is a degrader for scale {own_scale}, not {scale}; use --scale {own_scale}"
                 )
             head = nn.Sequential(
-                nn.Linear(code_dim + TEXTURE_DIM, 2 * TEXTURE_DIM),
+                nn.Linear(code_dim + PAINTED_DIM, 2 * PAINTED_DIM),
                 nn.SiLU(),
-                nn.Linear(2 * TEXTURE_DIM, TEXTURE_DIM),
+                nn.Linear(2 * PAINTED_DIM, PAINTED_DIM),
             )
             return cls(degrader, head, PatchDiscriminator(code_dim, critic_width))
 
@@ -204,7 +213,7 @@ def draw_samples(degrader: RealisticDegrader, batch: dict[str, Tensor], prior_sh
     code = mean + (0.5 * logvar).exp() * normal_like(mean, step.generator)
     code = code.view(-1, 2, code.shape[1]).flip(1).flatten(0, 1)
     first, second, at_prior = two_samples(degrader, hr, clean, lr, paired, code, prior_share, step)
-    file = quantise((first + 1) / 2) * 2 - 1
+    file = as_file(first)
     return Samples(lr, clean, paired, mean, logvar, code, first, second, at_prior, file)
 
 
@@ -228,11 +237,11 @@ def degrader_loss(
     first, second = drawn.first, drawn.second
     terms: dict[str, Tensor] = {}
     # Where HR and LR are a pair the truth is known; elsewhere the texture head predicts it.
-    of_clean = texture_statistics((drawn.clean + 1) / 2)
-    truth = texture_statistics((drawn.lr + 1) / 2) - of_clean
+    of_clean = painted_statistics(drawn.clean)
+    truth = painted_statistics(drawn.lr) - of_clean
     predicted = models.texture_head(torch.cat([code, scaled_texture(of_clean)], dim=1))
     wanted = torch.where(paired[:, None], truth, predicted.detach())
-    painted = [texture_statistics((sample + 1) / 2) - of_clean for sample in (first, second)]
+    painted = [painted_statistics(sample) - of_clean for sample in (drawn.file, as_file(second))]
     scores = [losses.energy_score(first, second, drawn.lr, patch) for patch in weights.energy_patches]
     terms["energy"] = mean_where(paired, torch.stack(scores).mean(0))
     # On unpaired samples the predicted target counts by the critic's ramp: an untrained texture head says nothing yet.
@@ -258,6 +267,17 @@ def degrader_loss(
             terms["adversarial"] = losses.generator_hinge(models.critic(drawn.file, code.detach()).float())
         loss = loss + ramp * weights.adversarial * terms["adversarial"]
     return loss, terms | signs_of_health(drawn)
+
+
+def painted_statistics(images: Tensor) -> Tensor:
+    """Measure everything that a sample should share with its true LR: (B, 3, h, w) in [-1, 1] -> (B, PAINTED_DIM)."""
+    images = (images + 1) / 2
+    return torch.cat([texture_statistics(images), fine_statistics(images)], dim=1)
+
+
+def as_file(images: Tensor) -> Tensor:
+    """Round images to 8 bits, with a straight-through gradient; any shape, range [-1, 1]."""
+    return quantise((images + 1) / 2) * 2 - 1
 
 
 def signs_of_health(drawn: Samples) -> dict[str, Tensor]:

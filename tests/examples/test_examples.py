@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -62,6 +63,30 @@ def test_strength_is_measured_for_looks_of_the_bank(load, tmp_path, photo_folder
     report = json.loads(out.read_text())
     assert report["looks"] == 2 and report["noise falls"] == report["distance falls"] == 0
     assert capsys.readouterr().out.startswith("noise 0 ")
+
+
+def test_softness_is_measured_for_looks_from_clean_to_very_soft(
+    load, tmp_path, photo_folder, monkeypatch, capsys
+) -> None:
+    out = tmp_path / "softness.json"
+    options = ["--hr-dir", str(photo_folder), "--crops", "2", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["measure_softness.py", *options])
+    load("measure_softness").main()
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["true_noise"] for row in rows[::2]] == sorted((row["true_noise"] for row in rows[::2]), reverse=True)
+    assert all(row["top_quarter_energy_ratio"] > 0 for row in rows)
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
+
+
+def test_a_copy_of_the_truth_has_the_softness_of_the_truth(load, monkeypatch, photographs) -> None:
+    module = load("measure_softness")
+    hr = photographs["coffee"][None, :256, :256]
+    lr = module.soft_lr(module.clean_downsampling(hr, 4), 1.0, 0.0, np.random.default_rng(0))
+    monkeypatch.setattr(module, "codes_of", lambda crops, mix: None)
+    monkeypatch.setattr(module, "make_like", lambda hr, mix, codes, seed: lr)
+    figures = module.compare(hr, lr, None, 0)
+    assert figures["top_quarter_energy_ratio"] == figures["top_octave_energy_ratio"] == 1.0
+    assert figures["noise"] == figures["true_noise"]
 
 
 def test_degrade_in_your_loop_trains_on_a_degrader(load, tiny_degrader) -> None:

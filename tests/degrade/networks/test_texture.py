@@ -2,7 +2,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from degrade.networks.texture import LAGS, TEXTURE_DIM, high_pass, low_pass, luma_chroma, texture_statistics
+from degrade.networks.texture import (
+    FINE_DIM,
+    LAGS,
+    TEXTURE_DIM,
+    fine_statistics,
+    high_pass,
+    low_pass,
+    luma_chroma,
+    texture_statistics,
+)
 from degrade.ops.compress import jpeg
 
 
@@ -29,6 +38,34 @@ def test_white_noise_has_twice_its_variance_at_every_lag(normal) -> None:
         assert log_mean(statistics, lag).exp().item() == pytest.approx(2 * 0.05**2, rel=0.05)
 
 
+def test_white_noise_keeps_its_variance_in_the_finest_octave(normal) -> None:
+    noise = 0.5 + 0.05 * normal(0, 1, 1, 128, 128).expand(-1, 3, -1, -1)
+    columns, rows = fine_statistics(noise).view(2, 6)
+    assert fine_statistics(noise).shape == (1, FINE_DIM)
+    assert columns[0].exp().item() == pytest.approx(0.05**2, rel=0.05)
+    assert rows[0].exp().item() == pytest.approx(0.05**2, rel=0.05)
+
+
+@pytest.mark.parametrize(("waves_per_px", "gain"), [(1 / 2, 64 / 20), (1 / 4, 8 / 20), (1 / 8, (2 - 2**0.5) ** 3 / 20)])
+def test_a_wave_along_columns_shows_with_the_gain_of_a_third_difference_and_not_along_rows(waves_per_px, gain) -> None:
+    wave = 0.2 * torch.cos(2 * torch.pi * waves_per_px * torch.arange(67) + 0.7)
+    image = (0.5 + wave).expand(1, 3, 67, 67)
+    columns, rows = fine_statistics(image).view(2, 6)
+    power = wave[:64].square().mean().item()  # of whole periods
+    assert columns[0].exp().item() == pytest.approx(gain * power, rel=1e-3)
+    assert rows[0].exp().item() == pytest.approx((0.1 / 255) ** 2, rel=1e-3)
+
+
+def test_a_faint_grain_on_a_soft_image_shows_in_the_finest_octave_alone(photographs, normal) -> None:
+    soft = photo(photographs)
+    for _ in range(4):
+        soft = low_pass(soft)
+    grain = soft + 0.3 / 255 * normal(0, *soft.shape)
+    rise = fine_statistics(grain) - fine_statistics(soft)
+    assert rise.min() > 0.5
+    assert (texture_statistics(grain) - texture_statistics(soft)).max() < 0.5 * rise.min()
+
+
 def test_noise_raises_and_blur_lowers_the_numbers(photographs, normal) -> None:
     clean = photo(photographs)
     base = texture_statistics(clean)
@@ -51,9 +88,11 @@ def test_blocking_rises_with_jpeg_and_only_on_its_grid(photographs) -> None:
     assert (on_grid > 0.3).all() and (shifted < on_grid / 2).all()
 
 
-def test_numbers_are_differentiable() -> None:
-    image = torch.rand(1, 3, 16, 16, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(texture_statistics, (image,), atol=1e-4)
+@pytest.mark.parametrize("statistics", [texture_statistics, fine_statistics])
+def test_numbers_are_differentiable(statistics) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 16, 16, dtype=torch.float64, generator=generator).requires_grad_()
+    assert torch.autograd.gradcheck(statistics, (image,), atol=1e-4)
 
 
 def test_grey_has_no_chroma() -> None:
