@@ -1,12 +1,13 @@
 """The examples that judge by makes keep them apart, and measure what they say."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from degrade.images.codec import encode_image
+from degrade.images.codec import encode_image, read_image
 from degrade.images.geometry import reduce_by
 
 NAMES = ("Canon_1", "IMG_1", "DSC_1", "P114_1", "panasonic_1", "sony_1")
@@ -81,6 +82,25 @@ def test_what_a_fit_gains_is_measured_against_photographs_that_it_did_not_see(
     figures = module.measure(*pairs, own, tmp_path / "out", str(tmp_path / "degrader"), crops=6)
     assert list(figures) == [*module.COLUMNS, "fit"]
     assert figures["before"] != figures["fitted"] and all(value > 0 for value in figures["fitted"].values())
+
+
+def test_degraders_are_compared_on_pairs_and_shown(
+    load, pairs, tiny_degrader, tmp_path, monkeypatch, capsys
+) -> None:
+    module = load("compare_degraders")
+    monkeypatch.setattr(module, "SIDE", 32)
+    tiny_degrader.save_pretrained(tmp_path / "tiny")
+    picture, figures = tmp_path / "looks.png", tmp_path / "figures.json"
+    outputs = ["--rows", "2", "--picture", str(picture), "--json", str(figures)]
+    arguments = ["compare_degraders.py", *map(str, pairs), "tiny-x4", str(tmp_path / "tiny"), *outputs]
+    monkeypatch.setattr(sys, "argv", arguments)
+    module.main()
+    kept = json.loads(figures.read_text())
+    assert list(kept) == ["tiny-x4", str(tmp_path / "tiny"), "real_esrgan", "real_esrgan_light", "bicubic"]
+    assert kept["tiny-x4"] != kept[str(tmp_path / "tiny")]
+    assert "48 crops; left out: nothing" in capsys.readouterr().out  # four of each of twelve photographs
+    height, width, _ = read_image(picture.read_bytes()).shape
+    assert 2 * 128 < height < 3 * 128 and 6 * 128 < width < 7 * 128  # two rows; HR, true LR and four that are made
 
 
 def test_the_recipe_of_the_five_trainings_is_valid_and_knows_no_pair(load) -> None:
