@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from degrade.degrader import DegradationEncoder, RealisticDegrader
+    from degrade.degrader import RealisticDegrader
     from degrade.mix import DegradationMix
+    from degrade.networks.degradation_encoder import DegradationEncoder
     from degrade.online import online_pairs
     from degrade.recipes.recipe import ClassicalDegrader, Recipe
     from degrade.schedule import ResidualShiftScheduler
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "RealisticDegrader": "degrade.degrader",
-    "DegradationEncoder": "degrade.degrader",
+    "DegradationEncoder": "degrade.networks.degradation_encoder",
     "DegradationMix": "degrade.mix",
     "ClassicalDegrader": "degrade.recipes.recipe",
     "Recipe": "degrade.recipes.recipe",

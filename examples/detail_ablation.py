@@ -45,7 +45,9 @@ def arm_config(file: Path, steps: int, changes: dict[str, Any]) -> UpsampleTrain
     return with_settings(replace(config, schedule=schedule), changes)
 
 
-def score(weights: Path, folder: Path, val: tuple[Path, Path], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+def score(
+    weights: Path, folder: Path, val: tuple[Path, Path], metrics: Sequence[str], classifier_steps: int
+) -> dict[str, dict[str, float]]:
     """Upscale the validation pairs at every detail and score the sets; figures by detail."""
     upsampler = load_upsampler(weights)
     sets = []
@@ -55,7 +57,7 @@ def score(weights: Path, folder: Path, val: tuple[Path, Path], metrics: Sequence
         failures = upscale_files(plan, upsampler, UpscaleSettings(detail=detail))["failures"]
         if failures:
             raise SystemExit(failures[0])
-    report = evaluate_folders(sets, val[0], lr_dir=val[1], metrics=metrics)
+    report = evaluate_folders(sets, val[0], lr_dir=val[1], metrics=metrics, classifier_steps=classifier_steps)
     return {each.name: report["mean"][each.name] | report["sets"].get(each.name, {}) for each in sets}
 
 
@@ -65,6 +67,9 @@ def main() -> None:
     parser.add_argument("--val", type=Path, nargs=2, required=True, metavar=("HR_DIR", "LR_DIR"))
     parser.add_argument("--niqe", type=Path, help="file of NIQE's parameters, for pyiqa")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument(
+        "--classifier-steps", type=int, default=0, help="of a classifier that tells SR from HR, which takes minutes"
+    )
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=tuple(ARMS))
     parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
     parser.add_argument("--out", "-o", type=Path, required=True)
@@ -81,7 +86,10 @@ def main() -> None:
             config = arm_config(options.config, options.steps, ARMS[name])
             train(config, folder, run if started else replace(run, resume=""))
             metrics = [f"niqe={options.niqe}"] if options.niqe else []
-            write_atomic(scores, json.dumps(score(folder / "student", folder, tuple(options.val), metrics)).encode())
+            figures_of_arm = score(
+                folder / "student", folder, tuple(options.val), metrics, options.classifier_steps
+            )
+            write_atomic(scores, json.dumps(figures_of_arm).encode())
         figures[name] = json.loads(scores.read_text())
     shown = [column for column in COLUMNS if column in next(iter(next(iter(figures.values())).values()))]
     lines = ["| arm | detail | " + " | ".join(shown) + " |", "|---" * (len(shown) + 2) + "|"]

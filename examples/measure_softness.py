@@ -71,8 +71,7 @@ def main() -> None:
     hr = ImagePool.open(list_sources(options.hr_dir), min_side=side).crops(options.crops, side, options.seed)
     clean, rng = clean_downsampling(hr, mix.scale), np.random.default_rng(options.seed)
     rows = [
-        {"blur_px": blur_px, "noise_added": noise}
-        | compare(hr, soft_lr(clean, blur_px, noise, rng), mix, options.seed)
+        {"blur_px": blur_px, "noise_added": noise} | compare(hr, soft_lr(clean, blur_px, noise, rng), mix, options.seed)
         for blur_px in BLURS_PX
         for noise in NOISES
     ]

@@ -84,9 +84,7 @@ def test_what_a_fit_gains_is_measured_against_photographs_that_it_did_not_see(
     assert figures["before"] != figures["fitted"] and all(value > 0 for value in figures["fitted"].values())
 
 
-def test_degraders_are_compared_on_pairs_and_shown(
-    load, pairs, tiny_degrader, tmp_path, monkeypatch, capsys
-) -> None:
+def test_degraders_are_compared_on_pairs_and_shown(load, pairs, tiny_degrader, tmp_path, monkeypatch, capsys) -> None:
     module = load("compare_degraders")
     monkeypatch.setattr(module, "SIDE", 32)
     tiny_degrader.save_pretrained(tmp_path / "tiny")
