@@ -1,6 +1,7 @@
 """World: what all arms of a comparison share, HR photographs to train on and images to be tested on."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from comparison.makes import MAKES, halves, link_pairs, split_makes
@@ -38,8 +39,9 @@ class World:
     variants: int = 8
 
 
+@cache
 def the_world(name: str, data: Path, out: Path) -> World:
-    """The world of a name; what it is made of is linked or written under ``out`` when it is not there yet."""
+    """The world of a name, once a process; what it is made of comes under ``out`` when it is not there yet."""
     if name in MAKES:
         return world_of_make(name, data, out)
     return camera_world(data) if name == "camera" else hidden_world(data, out)

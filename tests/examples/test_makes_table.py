@@ -98,15 +98,15 @@ def test_a_make_is_halved_by_every_second_photograph_and_all_other_makes_are_giv
 
 
 def test_photographs_that_came_later_do_not_move_the_halves(data: Path, tmp_path: Path) -> None:
-    from comparison.worlds import the_world
+    from comparison.worlds import world_of_make
 
-    the_world("Sony", data, tmp_path / "out")
-    the_world("Sony", data, tmp_path / "out")  # the links are there
+    for _ in range(2):  # the second time, the links are there
+        world_of_make("Sony", data, tmp_path / "out")
     for folder in ("hr", "lr"):
         photograph = data / "real_pairs" / "val" / folder / "sony_0.png"
         photograph.rename(photograph.with_name("sony_9.png"))
     with pytest.raises(ValueError, match="is of other pairs than are given now; give another --out"):
-        the_world("Sony", data, tmp_path / "out")
+        world_of_make("Sony", data, tmp_path / "out")
 
 
 def test_true_pairs_of_other_makes_are_those_of_four_folders_and_only_worlds_of_makes_have_them(
@@ -131,7 +131,7 @@ def test_the_shipped_degrader_is_refused_for_makes_that_it_has_seen_under_whatev
     from degrade.degrader import RealisticDegrader
 
     check_unseen("tiny-x4", ["Sony"])
-    with pytest.raises(ValueError, match="has learned from pairs of Nikon and is fair for Sony only; give --makes Sony"):
+    with pytest.raises(ValueError, match="has learned from pairs of Nikon and is fair for Sony only; give --makes"):
         check_unseen("tiny-x4", ["Sony", "Nikon"])
     tiny_degrader.save_pretrained(tmp_path / "Nikon" / "degrader")
     check_unseen(str(tmp_path / "{make}" / "degrader"), ["Nikon"])
@@ -179,9 +179,10 @@ def test_differences_are_paired_over_all_makes_and_corrected_for_the_rows_of_the
     from comparison.table_of_makes import table_of_differences
 
     level = np.linspace(29, 31, 6)
+    near, far, canon, sony = np.random.default_rng(0).uniform(-0.01, 0.01, (4, 6))  # no two differences are alike
     levels = {
-        "Canon": {"bicubic": level, "bsrgan": level - 1, "ours-looks": level + 0.5, "colearned": level},
-        "Sony": {"bicubic": level - 2, "bsrgan": level, "ours-looks": level + 0.5, "colearned": level},
+        "Canon": {"bicubic": level, "bsrgan": level - 1, "ours-looks": level + 0.5 + near, "colearned": level + canon},
+        "Sony": {"bicubic": level - 2, "bsrgan": level, "ours-looks": level + 0.5 + far, "colearned": level + sony},
     }
     text = table_of_differences(rows_of(levels))
     assert "over the 12 images of all makes" in text and "Holm's correction for the 6 rows of this table" in text
@@ -192,7 +193,8 @@ def test_differences_are_paired_over_all_makes_and_corrected_for_the_rows_of_the
     best = lines["title of ours-looks over the best recipe of each make"]
     assert best == f"+0.50 ± 0.00, p = {6 * 2 / 2**12:.3f}"
     assert lines["title of ours-looks over title of bicubic"].startswith("+1.50 ± 0.30, p = 0.0")  # .5 and 2.5
-    assert lines["title of colearned over the best recipe of each make"] == "+0.00 ± 0.00, p = 1.000"
+    chance = lines["title of colearned over the best recipe of each make"]
+    assert chance[1:].startswith("0.00 ± 0.00") and float(chance.rpartition(" ")[2]) > 0.05
     assert table_of_differences(rows_of({"Canon": {"bicubic": level}})) == ""
 
 
@@ -329,16 +331,16 @@ def test_the_table_of_makes_is_made_from_photographs_to_tables_and_goes_on_where
     arguments = ["--data", str(data), "--out", str(out), "--world", "makes", "--makes", "Canon", "Sony", "--networks",
                  "small", "compact", "--seeds", "0", "--degrader", str(tmp_path / "{make}" / "degrader"),
                  "--steps-small", "4", "--steps-compact", "8", "--arms"]  # fmt: skip
-    arms = ["bicubic", "real-esrgan", "ours-looks", "others", "oracle"]
+    arms = ["bicubic", "ours-looks", "others", "oracle"]
     deciding.main([*arguments, *arms])
     text = (out / "table.md").read_text()
     assert text in capsys.readouterr().out
     small, compact = text.partition("Fixed network of published size, 8 steps:")[::2]
     assert "Fixed small network, 4 steps:" in small and compact
     titles = [line[0] for line in cells(compact)]
-    assert titles[:7] == ["", "---", "bicubic enlargement", "bicubic", "Real-ESRGAN",
-                          "ours, stored, looks of the photographs", "true pairs of the other makes"]  # fmt: skip
-    assert "correction for the 3 rows" in text and text.count("with half of what the network adds") == 2
+    assert titles[:6] == ["", "---", "bicubic enlargement", "bicubic", "ours, stored, looks of the photographs",
+                          "true pairs of the other makes"]  # fmt: skip
+    assert "correction for the 2 rows" in text and text.count("with half of what the network adds") == 2
     by_make = (out / "tables_by_make.md").read_text()
     assert [by_make.count(f"\n{make}: Fixed ") for make in ("Canon", "Sony", "Nikon")] == [2, 2, 0]
     for picture in (out / "curves.png", out / "Canon" / "pictures.png", out / "Sony" / "pictures.png"):
@@ -347,7 +349,7 @@ def test_the_table_of_makes_is_made_from_photographs_to_tables_and_goes_on_where
     # What is the same for every make is trained once, and scored for each.
     trained = sorted(str(file.relative_to(out).parent.parent) for file in out.rglob("small.safetensors"))
     own = [f"{make}/small/{arm}" for make in ("Canon", "Sony") for arm in ("oracle", "others", "ours-looks")]
-    assert trained == [*own, "small/bicubic", "small/real-esrgan"]
+    assert trained == [*own, "small/bicubic"]
     for file in out.rglob("compact/*/*/scores.json"):
         kept = json.loads(file.read_text())
         assert list(kept["curve"]) == ["2", "4", "6", "8"] and kept["settings"]["world"] == file.parts[-5]
