@@ -49,10 +49,7 @@ def table_of_means(rows: RowsOfMakes) -> str:
 
 
 def table_of_differences(rows: RowsOfMakes) -> str:
-    """What ours differ in from the best recipe of each make and from every recipe, and how p is corrected.
-
-    The best recipe is chosen by the PSNR-Y of the very images that it is then compared on, which favours it.
-    """
+    """What ours differ in from the best recipe of each make and from every recipe, and how p is corrected."""
     names, best = finished_everywhere(rows), best_recipes(rows)
     ours = [name for name in JUDGED if name in names]
     if not (ours and best):
@@ -69,8 +66,8 @@ def table_of_differences(rows: RowsOfMakes) -> str:
     text = (
         f"Differences over the {len(compared[0][0][0])} images of all makes, image by image after the mean over seeds, "
         "± their standard error over images; p is of Wilcoxon's signed-rank test, with Holm's correction for the "
-        f"{len(pairs)} rows of this table, in each column by itself. The best recipe of each make is the one with the "
-        "highest PSNR-Y on the tested images: "
+        f"{len(pairs)} rows of this table, in each column by itself. The best recipe of each make is chosen on the "
+        "tested images, by PSNR-Y, which favours it: "
     )
     text += "; ".join(f"{make}: {titles[name]}" for make, name in best.items())
     return f"{text}.\n\n" + markdown(["", *metrics.values()], lines)

@@ -186,7 +186,7 @@ def test_differences_are_paired_over_all_makes_and_corrected_for_the_rows_of_the
     }
     text = table_of_differences(rows_of(levels))
     assert "over the 12 images of all makes" in text and "Holm's correction for the 6 rows of this table" in text
-    assert "highest PSNR-Y on the tested images: Canon: title of bicubic; Sony: title of bsrgan.\n" in text
+    assert "by PSNR-Y, which favours it: Canon: title of bicubic; Sony: title of bsrgan.\n" in text
     lines = {line[0]: line[1] for line in cells(text)[2:]}
     assert len(lines) == 6
     # All of twelve signs are alike: p = 2 / 2^12 before the correction, the smallest of six.
