@@ -18,17 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from degrade.files.sources import list_pairs
+from comparison.makes import MAKES, split_makes
 from degrade.files.store import write_atomic
 from degrade.realism.report import RealismConfig, evaluate
 from degrade.training.config import DegraderTrainConfig, config_from_options
 from degrade.training.loop import RunOptions
 from degrade.training.run import train
 
-# How the files of DRealSR begin, by make.
-MAKES = {
-    "Canon": ("Canon", "IMG"), "Nikon": ("DSC",), "Olympus": ("P1",), "Panasonic": ("panasonic",), "Sony": ("sony",),
-}  # fmt: skip
 COLUMNS = ("real", "ours", "before", "real_esrgan", "real_esrgan_light", "bicubic")
 DISTANCES = (
     "kid", "frechet", "spectrum_distance", "w1_mean_in_real_sd", "classifier_accuracy", "taken_for_real", "recall",
@@ -36,34 +32,21 @@ DISTANCES = (
 CONTROL = ("correlation_log_noise", "correlation_log_sharpness", "high_band_energy_ratio", "top_quarter_energy_ratio")
 
 
-def split_makes(pairs: Sequence[tuple[Path, Path]], out: Path) -> dict[str, tuple[Path, Path]]:
-    """Link the pairs of each make into ``out``/MAKE/{hr,lr}, and return these folders by make.
-
-    Raises:
-        SystemExit: a pair belongs to no make, or a make has no pair.
-    """
-    folders = {make: (out / make / "hr", out / make / "lr") for make in MAKES}
-    for pair in folders.values():
-        for folder in pair:
-            folder.mkdir(parents=True, exist_ok=True)
-    for hr_dir, lr_dir in pairs:
-        for pair in list_pairs(hr_dir, lr_dir).pairs:
-            make = next((make for make, starts in MAKES.items() if pair[0].name.startswith(starts)), None)
-            if make is None:
-                raise SystemExit(f"{pair[0].path} is of no make that is known here; add its make to MAKES")
-            for source, folder in zip(pair, folders[make], strict=True):
-                link = folder / Path(source.name).name
-                if not link.is_symlink():
-                    link.symlink_to(Path(source.path).resolve())
-    if empty := [make for make, (hr, _) in folders.items() if not any(hr.iterdir())]:
-        raise SystemExit(f"no pair of {', '.join(empty)}; give its folders with --pairs")
-    return folders
-
-
 def without(config: DegraderTrainConfig, make: str, folders: dict[str, tuple[Path, Path]]) -> DegraderTrainConfig:
     """Return the settings of the training that sees every make but one."""
     pairs = tuple((str(hr), str(lr)) for other, (hr, lr) in folders.items() if other != make)
     return replace(config, data=replace(config.data, pairs=pairs))
+
+
+def train_without(
+    config: DegraderTrainConfig, make: str, folders: dict[str, tuple[Path, Path]], out: Path, mixed_precision: str
+) -> str:
+    """Train on every make but one, or go on with what was stopped, and return the folder of the degrader.
+
+    It is ``out``/MAKE/training/degrader.
+    """
+    options = RunOptions(resume="latest", mixed_precision=mixed_precision, checkpoint_every=100)
+    return str(train(without(config, make, folders), out / make / "training", options)["degrader"])
 
 
 def table(reports: dict[str, dict[str, dict[str, dict[str, dict[str, float]]]]]) -> str:
@@ -101,9 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         degrader, before = given.untrained, ""
         if given.config:
             config, _ = config_from_options(None, given.config, {})
-            options = RunOptions(resume="latest", mixed_precision=given.mixed_precision, checkpoint_every=100)
-            trained = train(without(config, make, folders), out / "training", options)
-            degrader, before = trained["degrader"], config.start_from
+            degrader = train_without(config, make, folders, given.out, given.mixed_precision)
+            before = config.start_from
         file = out / "report.json"
         if not file.exists():
             hr, lr = folders[make]
@@ -122,4 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as err:
+        raise SystemExit(f"error: {err}") from None

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from comparison.makes import halves, link, link_pairs, split_makes
 from degrade import RealisticDegrader
-from degrade.files.sources import list_pairs, list_sources
+from degrade.files.sources import list_sources
 from degrade.files.store import write_atomic
 from degrade.fit import fit
 from degrade.images.crops import BANK_SIDE, ImagePool
@@ -26,19 +27,9 @@ from degrade.mix import DegradationMix
 from degrade.ops.compress import JPEG_BLOCK
 from degrade.realism.nearness import set_distances
 from degrade.realism.sets import codes_of, make
-from five_makes import split_makes
 from hidden_world import make_world
 
 COLUMNS = ("before", "fitted", "own looks", "other photographs")
-
-
-def link(files: Sequence[Path], folder: Path) -> Path:
-    """Link files into a new folder, and return it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        (folder / file.name).unlink(missing_ok=True)
-        (folder / file.name).symlink_to(file.resolve())
-    return folder
 
 
 def measure(hr_dir: Path, lr_dir: Path, own_lr: Path, out: Path, degrader: str, crops: int) -> dict[str, dict]:
@@ -68,11 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     figures: dict[str, list[dict[str, dict]]] = {}
     for name, (hr_dir, lr_dir) in split_makes(given.pairs, given.out / "pairs").items():
-        pairs = [(Path(hr.path), Path(lr.path)) for hr, lr in list_pairs(hr_dir, lr_dir).pairs]
-        halves = [pairs[0::2], pairs[1::2]]
-        for number, (seen, judged) in enumerate((halves, halves[::-1])):
+        both = halves(hr_dir, lr_dir)
+        for number, (seen, judged) in enumerate((both, both[::-1])):
             out = given.out / f"{name}-{number}"
-            hr, lr = (link([pair[side] for pair in judged], out / kind) for side, kind in enumerate(("hr", "lr")))
+            hr, lr = link_pairs(judged, out)
             own = link([pair[1] for pair in seen], out / "own_lr")
             figures.setdefault(name, []).append(measure(hr, lr, own, out, given.degrader, given.crops))
     if given.hidden_hr:
@@ -96,4 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as err:
+        raise SystemExit(f"error: {err}") from None

@@ -3,8 +3,10 @@
     python examples/results.py --data data --out runs/results --mixed-precision bf16
 
 Two degraders are trained first: one on recipes alone, which has seen no real LR, for the ablation; and that one
-further, on real pairs and most of the real LR photographs, for everything else. Nothing here has seen the images it is
-tested on. The parts between marks in RESULTS.md are then replaced by the tables of this run, and its picture too.
+further, on real pairs and most of the real LR photographs, for everything else. For the table of five makes, five more
+are trained, each on the pairs of four makes. Nothing here has seen the images it is tested on. The parts between marks
+in RESULTS.md are then replaced by the tables of this run, and its picture too; the table of makes lies in
+``--out``/makes.
 """
 
 import argparse
@@ -16,16 +18,19 @@ from pathlib import Path
 
 import ablation
 import deciding_table
+import five_makes
 import severity
+from comparison.makes import MAKES, split_makes
 from degrade.files.store import write_atomic
 from degrade.images.codec import encode_image, read_image
-from degrade.training.config import PRESETS
+from degrade.training.config import PRESETS, config_from_options
 from degrade.training.config_file import with_settings
 from degrade.training.data import DataConfig
 from degrade.training.loop import RunOptions
 from degrade.training.run import train
 
 PAGE = Path(__file__).parent / "RESULTS.md"
+MAKES_RECIPE = Path(__file__).parent / "five_makes.yaml"
 AFTER_RESIZE = "examples/recipes/after-resize.yaml"  # so run this where README lies
 RECIPES = ("real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic", AFTER_RESIZE, AFTER_RESIZE)
 
@@ -45,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     severity.main([*how, "--out", str(out / "severity"), "--shards", str(out / "camera" / "shards" / "ours")])
     hidden = ["--out", str(out / "hidden"), "--degrader", real, "--world", "hidden", "--networks", "small"]
     deciding_table.main([*how, *hidden])
+    unseen = train_without_makes(given.data, out / "degraders-of-makes", given.mixed_precision)
+    deciding_table.main([*how, "--out", str(out / "makes"), "--world", "makes", "--degrader", unseen])
     base = str(out / "camera")
     ablation.main([*how, "--out", str(out / "ablation"), "--base", base, "--degrader", synthetic])
     write_page(out)
@@ -72,6 +79,17 @@ def train_degraders(data: Path, out: Path, mixed_precision: str) -> tuple[str, s
     for folder, config in legs.items():
         train(config, folder, RunOptions(device="cpu", resume="latest", mixed_precision=mixed_precision))
     return str(first / "degrader"), str(second / "degrader")
+
+
+def train_without_makes(data: Path, out: Path, mixed_precision: str) -> str:
+    """The folder of the degrader that has not seen a make, with {make} for the make, by the recipe of five_makes.py."""
+    recipe, _ = config_from_options(None, MAKES_RECIPE, {})
+    config = with_settings(recipe, {"data.hr_dir": str(data / "hr"), "data.lr_dirs": (str(data / "real_lr"),)})
+    pairs = data / "real_pairs"
+    folders = split_makes([(pairs / part / "hr", pairs / part / "lr") for part in ("train", "val")], out / "pairs")
+    for make in MAKES:
+        degrader = Path(five_makes.train_without(config, make, folders, out, mixed_precision))
+    return str(out / "{make}" / degrader.relative_to(out / make))
 
 
 def write_page(out: Path) -> None:

@@ -20,9 +20,9 @@ import webdataset as wds
 from torch import Tensor
 
 from comparison.arms import identity
+from comparison.compact_network import load_compact_network, train_compact_network
 from comparison.processes import run_all
 from comparison.scores import TestImages, keep_scores, kept_scores
-from comparison.small_network import load_small_network, train_small_network
 from comparison.table import row_of, table_of_arms
 from comparison.worlds import camera_world
 from degrade import read_pairs
@@ -67,10 +67,10 @@ def train_and_score(data: Path, out: Path, shards: Path, mixed_precision: str, o
     began = time.monotonic()
     batches = batches_of(order, shards, seed)
     file = folder / "small.safetensors"
-    train_small_network(lambda _: next(batches), file, steps=STEPS, seed=seed, mixed_precision=mixed_precision)
+    train_compact_network(lambda _: next(batches), file, steps=STEPS, seed=seed, mixed_precision=mixed_precision)
     seconds = time.monotonic() - began
     tests = TestImages(camera_world(data), data / "iqa" / "niqe_modelparameters.mat")
-    keep_scores(folder / "scores.json", settings, tests.score(load_small_network(file)), seconds)
+    keep_scores(folder / "scores.json", settings, tests.score(load_compact_network(file)), seconds)
 
 
 def run_settings(shards: Path, mixed_precision: str, order: str, seed: int) -> dict[str, object]:

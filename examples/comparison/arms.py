@@ -12,10 +12,10 @@ from degrade.synth.run import SynthRun
 from degrade.synth.settings import SynthSettings
 from upsample.training.data import PairConfig
 
-Kind = Literal["recipe", "learned", "colearned", "both", "truth"]
+Kind = Literal["recipe", "learned", "colearned", "both", "others", "truth"]
 
 HR_CROP = 128
-CROPS_PER_IMAGE, VARIANTS = 8, 8
+CROPS_PER_IMAGE = 8
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Arm:
 
     Attributes:
         title: for tables.
-        kind: made by a recipe, by the degrader as it is, by one that learns beside the student, half and half, true.
+        kind: made by a recipe, by the degrader as it is, by one that learns beside the student, half and half, true
+            pairs of other makes, true pairs of the world.
         recipe: of "recipe" and "both".
         looks: the codes are those of the world's LR photographs; else of the degrader's own bank.
     """
@@ -44,8 +45,17 @@ ARMS = {
     "ours-looks": Arm("ours, stored, looks of the photographs", "learned", looks=True),
     "colearned": Arm("ours, co-learned", "colearned"),
     "half": Arm("half ours, half Real-ESRGAN", "both", "real-esrgan"),
+    "others": Arm("true pairs of the other makes", "others"),
     "oracle": Arm("true pairs (oracle)", "truth"),
 }
+RECIPES = tuple(name for name, arm in ARMS.items() if arm.kind == "recipe")
+
+
+def depends_on_make(name: str, degrader: str) -> bool:
+    """Say whether the pairs of an arm differ from make to make although the HR is the same."""
+    arm = ARMS[name]
+    own_degrader = "{make}" in degrader and arm.kind in ("learned", "both")
+    return own_degrader or arm.looks or arm.kind in ("colearned", "others", "truth")
 
 
 def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
@@ -65,7 +75,7 @@ def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
         for half in ("ours", arm.recipe):
             make_pairs(world, half, shards, degrader)
         return
-    if arm.kind == "truth" and world.truth_pairs:
+    if _true_pairs(world, arm):
         return
     learned = arm.kind in ("learned", "colearned")
     recipe = "" if learned else arm.recipe or world.truth_recipe
@@ -73,7 +83,7 @@ def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
         recipe=Recipe.load(recipe).to_dict() if recipe else None,
         crop_size=HR_CROP,
         crops_per_image=CROPS_PER_IMAGE,
-        variants=VARIANTS,
+        variants=world.variants,
     )
     looks = world.looks_dir if arm.looks else None
     job = resolve_job(settings, degrader=degrader if learned else "none", reference_dir=looks)
@@ -82,13 +92,25 @@ def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
 
 
 def pairs_of(world: World, name: str, shards: Path) -> PairConfig:
-    """The training pairs of an arm, where `make_pairs` put them; both halves are drawn from alike."""
+    """The training pairs of an arm, where `make_pairs` put them; both halves are drawn from alike.
+
+    Raises:
+        ValueError: the world has no such pairs.
+    """
     arm = ARMS[name]
-    if arm.kind == "truth" and world.truth_pairs:
-        hr, lr = world.truth_pairs
-        return PairConfig(pairs=((str(hr), str(lr)),))
+    if pairs := _true_pairs(world, arm):
+        return PairConfig(pairs=tuple((str(hr), str(lr)) for hr, lr in pairs))
     names = ("ours", arm.recipe) if arm.kind == "both" else (name,)
     return PairConfig(shards=tuple(str(shards / each) for each in names))
+
+
+def _true_pairs(world: World, arm: Arm) -> tuple[tuple[Path, Path], ...]:
+    """Folders (hr, lr) of an arm that learns from true pairs; () for one whose pairs are made."""
+    if arm.kind == "others" and not world.other_pairs:
+        raise ValueError(f"the world {world.name} has no true pairs of other makes; leave out the arm others")
+    if arm.kind == "others":
+        return world.other_pairs
+    return (world.truth_pairs,) if arm.kind == "truth" and world.truth_pairs else ()
 
 
 def identity(pairs: PairConfig) -> list[str]:

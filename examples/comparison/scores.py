@@ -1,10 +1,11 @@
 """Scores of an SR network on pairs and on LR without HR, image by image, so that arms can be compared in pairs."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +16,12 @@ from degrade.images.codec import read_image
 from degrade.images.geometry import Rgb
 from degrade.images.real_pairs import aligned_pairs
 from degrade.images.tensors import to_image, to_tensor
+from degrade.perceptual.distance import feature_distance
+from degrade.perceptual.pretrained_features import pretrained_features
 from degrade.realism.scores import load_scorers
 from upsample.bicubic import enlarge
+from upsample.evaluation.comb import comb, log_spectra
+from upsample.evaluation.sets import SIDE, cut_crops
 from upsample.metrics import psnr_y, ssim_y
 
 SCALE = 4
@@ -46,26 +51,52 @@ class TestImages:
         images = [] if world.test_lr is None else [read_image(source.read()) for source in list_sources(world.test_lr)]
         self.lr = [image[_middle_of(image, TEST_LR_SIDE)] for image in images]
         self.metrics = load_scorers([f"niqe={niqe}", "gmsd"])
+        try:
+            self.features = pretrained_features()
+        except ValueError:  # the weights are an extra; without them the score is left out
+            self.features = None
 
-    def score(self, upscale: Upscale) -> dict[str, Scores]:
-        """PSNR-Y, SSIM-Y, NIQE and GMSD of every pair, and NIQE of every LR image without HR.
+    def score(self, upscale: Upscale) -> dict[str, Any]:
+        """PSNR-Y, SSIM-Y, NIQE, GMSD and feature distance of every pair, comb, and NIQE of every LR image without HR.
 
         Args:
             upscale: (1, 3, h, w) in [0, 1] -> (1, 3, 4h, 4w).
 
         Returns:
-            ``pairs`` and ``lr``, by the number of the image and by metric.
+            ``pairs`` and ``lr``, by the number of the image and by metric, without feature_distance where its weights
+            are not installed; ``set``: comb and comb_peak of all pairs as one set, {} where all are too small.
         """
-        pairs = {}
-        for number, (hr, lr) in enumerate(self.pairs):
-            sr = _run(upscale, lr)
-            pairs[str(number)] = {
-                "psnr_y": psnr_y(sr, hr, SCALE),
-                "ssim_y": ssim_y(sr, hr, SCALE),
-                "niqe": self.niqe(sr),
-                "gmsd": float(self.metrics["gmsd"](to_tensor(sr), to_tensor(hr))),
-            }
-        return {"pairs": pairs, "lr": {str(i): {"niqe": self.niqe(_run(upscale, lr))} for i, lr in enumerate(self.lr)}}
+        made = [_run(upscale, lr) for _, lr in self.pairs]
+        pairs = {str(n): self._score_pair(sr, hr) for n, (sr, (hr, _)) in enumerate(zip(made, self.pairs, strict=True))}
+        without_hr = {str(n): {"niqe": self.niqe(_run(upscale, lr))} for n, lr in enumerate(self.lr)}
+        return {"pairs": pairs, "lr": without_hr, "set": self._comb(made)}
+
+    def _score_pair(self, sr: Rgb, hr: Rgb) -> dict[str, float]:
+        scores = {
+            "psnr_y": psnr_y(sr, hr, SCALE),
+            "ssim_y": ssim_y(sr, hr, SCALE),
+            "niqe": self.niqe(sr),
+            "gmsd": float(self.metrics["gmsd"](to_tensor(sr), to_tensor(hr))),
+        }
+        if self.features is not None:
+            with torch.inference_mode():
+                both = [self.features(to_tensor(image) * 2 - 1) for image in (sr, hr)]
+                scores["feature_distance"] = float(feature_distance(*both))
+        return scores
+
+    def _comb(self, made: list[Rgb]) -> dict[str, float]:
+        """What repeats with the period of the scale in all SR images, less that of HR: mean and largest."""
+        whole = [(sr, hr) for sr, (hr, _) in zip(made, self.pairs, strict=True) if min(hr.shape[:2]) >= SIDE]
+        if not whole:
+            return {}
+        cut = [cut_crops({"sr": sr, "hr": hr}, scenes=len(whole), seed=n) for n, (sr, hr) in enumerate(whole)]
+        sr, hr = (log_spectra(np.concatenate([crops[name] for crops in cut])).mean(0) for name in ("sr", "hr"))
+        teeth = comb(sr, hr, SCALE)
+        return {"comb": float(teeth.mean()), "comb_peak": float(teeth.max())}
+
+    def psnr(self, upscale: Upscale) -> float:
+        """Mean PSNR-Y in dB over the pairs."""
+        return sum(psnr_y(_run(upscale, lr), hr, SCALE) for hr, lr in self.pairs) / len(self.pairs)
 
     def psnr_at_half_strength(self, upscale: Upscale) -> float:
         """PSNR-Y in dB with half of what a network adds to the enlargement: higher where it is too sure of itself."""
@@ -73,7 +104,7 @@ class TestImages:
         def half(lr: Tensor) -> Tensor:
             return (upscale(lr) + bicubic(lr)) / 2
 
-        return sum(psnr_y(_run(half, lr), hr, SCALE) for hr, lr in self.pairs) / len(self.pairs)
+        return self.psnr(half)
 
     def niqe_of_hr(self) -> float:
         """What a perfect SR would have."""
@@ -90,7 +121,7 @@ def bicubic(lr: Tensor) -> Tensor:
     return enlarge(lr, SCALE).clamp(0, 1)
 
 
-def keep_scores(file: Path, settings: dict[str, object], scores: dict[str, Scores], seconds: float) -> None:
+def keep_scores(file: Path, settings: dict[str, object], scores: Mapping[str, Any], seconds: float) -> None:
     """Write the scores of one run, with what they are of and how long its training took."""
     write_atomic(file, json.dumps({"settings": settings, "seconds": round(seconds), **scores}, indent=1).encode())
 

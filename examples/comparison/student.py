@@ -1,20 +1,26 @@
 """Our student in the comparisons: one bicubic-trained start, from which every arm goes on for the same steps."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from comparison.worlds import World
 from degrade.training.config_file import with_settings
-from degrade.training.loop import RunOptions
+from degrade.training.loop import RunOptions, make_accelerator, run_training
 from upsample.model import ResidualShiftUpsampler
 from upsample.training.config import UpsampleTrainConfig, preset
 from upsample.training.data import PairConfig
-from upsample.training.run import train
+from upsample.training.run import UpsamplerTraining
 
 BASE_STEPS = 2_400
 FINISHED = "finished"  # a file that says that a run is
+TESTED = "tested_psnr_y_"  # how looks are called in metrics.jsonl, before the name of the world
+
+Look = Callable[[nn.Module], dict[str, float]]  # what a network is worth on the way, by world
 
 # What all runs share: the truth, the perceptual term, no teacher and no discriminator of HR, so that arms differ in
 # their pairs alone.
@@ -58,12 +64,47 @@ def colearned_config(
     return with_settings(arm_config(base, data, steps=steps, seed=seed), learning)
 
 
-def train_run(config: UpsampleTrainConfig, out: Path, mixed_precision: str) -> str:
-    """Train, or go on with what was stopped; the folder of the student."""
+def train_run(
+    config: UpsampleTrainConfig, out: Path, mixed_precision: str, look: Look | None = None, looks: int = 1
+) -> str:
+    """Train, or go on with what was stopped; the folder of the student.
+
+    Args:
+        config: what to train.
+        out: folder of the run.
+        mixed_precision: "no" or "bf16".
+        look: called with the averaged student, on the CPU; `looks_of` returns what it found.
+        looks: how often, at equal distances; the last time is after the last step.
+    """
     options = RunOptions(
-        mixed_precision=mixed_precision, resume="latest", validate_every=config.schedule.steps, checkpoint_every=200,
-        checkpoints_total_limit=1, loaders=0, progress=False,
+        mixed_precision=mixed_precision, resume="latest", validate_every=config.schedule.steps // looks,
+        checkpoint_every=200, checkpoints_total_limit=1, loaders=0, progress=False,
     )  # fmt: skip
-    weights = str(train(config, out, options)["weights"])
+    accelerator = make_accelerator(options)
+    training = _Watched(config, options, accelerator)
+    training.look = look
+    run_training(training, config, config.schedule, out, options, accelerator)
     (out / FINISHED).touch()
-    return weights
+    return str(out / training.folder)
+
+
+def looks_of(out: Path) -> dict[int, dict[str, float]]:
+    """What the looks at a run have found: by step and by world."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    found = {
+        int(line["step"]): {name.removeprefix(TESTED): line[name] for name in line if name.startswith(TESTED)}
+        for line in lines
+    }
+    return {step: values for step, values in found.items() if values}
+
+
+class _Watched(UpsamplerTraining):
+    """The training of a student that is looked at whenever it is validated; the log of the run keeps what is found."""
+
+    look: Look | None = None
+
+    def validate(self, picture: Path) -> dict[str, float]:
+        news = super().validate(picture)
+        if self.look is not None:
+            news |= {TESTED + name: value for name, value in self.look(self.averaged().cpu()).items()}
+        return news

@@ -1,8 +1,10 @@
 """World: what all arms of a comparison share, HR photographs to train on and images to be tested on."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from comparison.makes import MAKES, halves, link_pairs, split_makes
 from hidden_world import WORLD, make_world
 
 
@@ -11,15 +13,17 @@ class World:
     """Photographs to train on, and what is kept from training.
 
     Attributes:
-        name: "camera" or "hidden".
+        name: "camera", "hidden", or a make of `MAKES`.
         hr_dir: HR photographs that every arm trains on.
         looks_dir: LR photographs of the world, without their HR: whose codes an arm may take.
         real_lr: folders of LR photographs for D_L of a degrader that learns; ``looks_dir`` is one of them.
-        truth_pairs: folders (hr, lr) of true pairs of ``hr_dir``, for the oracle alone; () for ``truth_recipe``.
+        truth_pairs: folders (hr, lr) of true pairs, for the oracle alone; () for ``truth_recipe``.
         truth_recipe: what the world does to an HR photograph, for the oracle alone; "" when there are true pairs.
         test_pairs: folders (hr, lr) that nothing is trained on.
         test_lr: LR photographs without HR that nothing is trained on; None for none.
         test_side: whole test images, 0, or the middle of so many HR pixels.
+        other_pairs: pairs of folders (hr, lr) of other makes, for the arm "others" alone.
+        variants: how often every crop of ``hr_dir`` is degraded for the stored pairs.
     """
 
     name: str
@@ -31,6 +35,16 @@ class World:
     test_pairs: tuple[Path, Path]
     test_lr: Path | None
     test_side: int = 0
+    other_pairs: tuple[tuple[Path, Path], ...] = ()
+    variants: int = 8
+
+
+@cache
+def the_world(name: str, data: Path, out: Path) -> World:
+    """The world of a name, once a process; what it is made of comes under ``out`` when it is not there yet."""
+    if name in MAKES:
+        return world_of_make(name, data, out)
+    return camera_world(data) if name == "camera" else hidden_world(data, out)
 
 
 def camera_world(data: Path) -> World:
@@ -63,4 +77,28 @@ def hidden_world(data: Path, out: Path) -> World:
         test_pairs=(world / "truth" / "hr", world / "truth" / "lr"),
         test_lr=None,
         test_side=512,
+    )
+
+
+def world_of_make(make: str, data: Path, out: Path) -> World:
+    """HR of many other cameras to train on, and the real pairs of one make in two halves, by photograph.
+
+    The first half is given: its LR are the looks that a user of that camera has, and the oracle alone has its HR. The
+    second half is tested. So nothing that is tested is trained on, in any arm.
+    """
+    real = data / "real_pairs"
+    folders = split_makes([(real / part / "hr", real / part / "lr") for part in ("train", "val")], out / "pairs")
+    first, second = halves(*folders[make])
+    given = link_pairs(first, out / "halves" / make / "given")
+    return World(
+        name=make,
+        hr_dir=data / "hr" / "cameras",
+        looks_dir=given[1],
+        real_lr=(given[1],),
+        truth_pairs=given,
+        truth_recipe="",
+        test_pairs=link_pairs(second, out / "halves" / make / "tested"),
+        test_lr=None,
+        other_pairs=tuple(pair for other, pair in folders.items() if other != make),
+        variants=2,  # the HR are many
     )

@@ -2,9 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,54 +21,7 @@ from degrade.synth.run import SynthRun
 from degrade.synth.settings import SynthSettings
 from upsample.training.data import PairConfig, PairData, shard_pairs
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-CROP, CROPS, VARIANTS = 64, 2, 2  # of the shards made here
-
-
-@pytest.fixture(autouse=True)
-def examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The scripts can be imported; they take one thread, and other tests get theirs back."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few and small pairs, made in this process: their bytes do not depend on the workers."""
-    from comparison import arms
-
-    run = SynthRun.run
-    monkeypatch.setattr(SynthRun, "run", lambda self, **_: run(self, workers=0, progress=False))
-    for name, value in {"HR_CROP": CROP, "CROPS_PER_IMAGE": CROPS, "VARIANTS": VARIANTS}.items():
-        monkeypatch.setattr(arms, name, value)
-
-
-@pytest.fixture
-def plain_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callables in the place of pyiqa's metrics."""
-    from comparison import scores
-
-    plain = {"niqe": lambda image: image.std(), "gmsd": lambda sr, hr: (sr - hr).abs().mean()}
-    monkeypatch.setattr(
-        scores, "load_scorers", lambda names: {name.partition("=")[0]: plain[name[:4]] for name in names}
-    )
-
-
-@pytest.fixture
-def small_students(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny students that are trained for two steps."""
-    from comparison import student
-    from degrade.training.config_file import with_settings
-    from upsample.training.config import preset
-
-    off = dict.fromkeys(("loss.distill", "loss.inverse", "loss.adversarial_hr", "cycle.weight"), 0.0)
-    small = {"schedule.hr_crop": CROP, "schedule.batch_size": 2, "loss.perceptual": 0.1}
-    plain = with_settings(preset("ci", "colearn"), {**small, **off})
-    tiny = partial(student.ResidualShiftUpsampler, widths=(8, 8, 8), blocks=1, embedding_dim=8)
-    for name, value in {"PLAIN": plain, "BASE_STEPS": 2, "ResidualShiftUpsampler": tiny}.items():
-        monkeypatch.setattr(student, name, value)
+pytestmark = pytest.mark.usefixtures("examples")
 
 
 @pytest.fixture
@@ -98,18 +49,6 @@ def data(tmp_path: Path, photographs) -> Path:
         for name in range(count):
             put(f"real_lr/{place}", name, cut(48))
     return folder
-
-
-@pytest.fixture
-def degrader(tmp_path: Path, tiny_degrader) -> str:
-    tiny_degrader.save_pretrained(tmp_path / "degrader")
-    return str(tmp_path / "degrader")
-
-
-def in_turn(function: Callable[..., Any], calls: list[tuple[Any, ...]], **_: object) -> None:
-    """`run_all` in this process."""
-    for call in calls:
-        function(*call)
 
 
 def no_training(*_: object, **__: object) -> None:
@@ -281,14 +220,16 @@ def toy_batch(step: int) -> dict[str, torch.Tensor]:
 
 
 def test_the_small_network_learns_a_mapping_and_its_seed_alone_decides_its_weights(tmp_path: Path) -> None:
-    from comparison.small_network import load_small_network, small_network, train_small_network
+    from comparison.compact_network import compact_network, load_compact_network, train_compact_network
 
     state = torch.get_rng_state()
     for name, seed in (("one", 1), ("same", 1), ("other", 2)):
         file = tmp_path / name / "small.safetensors"
-        train_small_network(toy_batch, file, steps=100, seed=seed, mixed_precision="no")
+        train_compact_network(toy_batch, file, steps=100, seed=seed, mixed_precision="no")
     assert torch.equal(torch.get_rng_state(), state)
-    one, same, other = (load_small_network(tmp_path / name / "small.safetensors") for name in ("one", "same", "other"))
+    one, same, other = (
+        load_compact_network(tmp_path / name / "small.safetensors") for name in ("one", "same", "other")
+    )
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     unseen = toy_batch(-1)
@@ -297,17 +238,17 @@ def test_the_small_network_learns_a_mapping_and_its_seed_alone_decides_its_weigh
         with torch.inference_mode():
             return float((network(unseen["lr"]) - unseen["hr"]).abs().mean())
 
-    assert error(one) < 0.6 * error(small_network(1)) and error(other) < 0.6 * error(small_network(2))
+    assert error(one) < 0.6 * error(compact_network(1)) and error(other) < 0.6 * error(compact_network(2))
     assert 40_000 < sum(parameter.numel() for parameter in one.parameters()) < 46_000
 
 
 def test_the_small_network_trains_in_bf16_too_to_other_weights_near_by(tmp_path: Path) -> None:
-    from comparison.small_network import load_small_network, train_small_network
+    from comparison.compact_network import load_compact_network, train_compact_network
 
     weights = []
     for precision in ("no", "bf16"):
-        train_small_network(toy_batch, tmp_path / precision, steps=3, seed=0, mixed_precision=precision)
-        weights.append(torch.cat([p.flatten() for p in load_small_network(tmp_path / precision).parameters()]))
+        train_compact_network(toy_batch, tmp_path / precision, steps=3, seed=0, mixed_precision=precision)
+        weights.append(torch.cat([p.flatten() for p in load_compact_network(tmp_path / precision).parameters()]))
     assert 0 < (weights[0] - weights[1]).abs().max() < 0.01
 
 
@@ -330,7 +271,7 @@ def test_every_arm_has_its_own_pairs_as_many_as_the_others_and_making_them_again
     from comparison.worlds import camera_world
     from hidden_world import WORLD
 
-    paired, shards = camera_world(data), tmp_path / "shards"
+    paired, shards = replace(camera_world(data), other_pairs=(("a", "b"), ("c", "d"))), tmp_path / "shards"
     hidden = replace(paired, truth_pairs=(), truth_recipe=str(WORLD))
 
     def all_pairs() -> dict[str, PairConfig]:
@@ -342,14 +283,15 @@ def test_every_arm_has_its_own_pairs_as_many_as_the_others_and_making_them_again
 
     made = all_pairs()
     known = {name: tuple(identity(config)) for name, config in made.items()}
-    assert known["oracle"] == () and known["half"] == known["ours"] + known["real-esrgan"]
+    assert known["oracle"] == known.pop("others") == () and known["half"] == known["ours"] + known["real-esrgan"]
     assert known.pop("colearned") == known["ours"]  # the same degrader with the same looks, here
     assert len(set(known.values())) == len(known)
     assert made["oracle"] == PairConfig(pairs=((str(paired.truth_pairs[0]), str(paired.truth_pairs[1])),))
+    assert made["others"] == PairConfig(pairs=(("a", "b"), ("c", "d")))
     assert made["half"].shards == (str(shards / "ours"), str(shards / "real-esrgan"))
     assert made["oracle of a recipe"].shards == (str(shards / "oracle"),)
     folders = {Path(folder) for config in made.values() for folder in config.shards}
-    assert {len(shard_pairs(str(folder))) for folder in folders} == {3 * CROPS * VARIANTS}
+    assert {len(shard_pairs(str(folder))) for folder in folders} == {3 * small_shards.crops * small_shards.variants}
 
     def record(name: str) -> dict[str, Any]:
         return next(iter(read_pairs(shards / name)))["meta"]
@@ -521,7 +463,7 @@ def test_the_spread_of_a_degrader_is_that_of_its_draws_and_nothing_when_its_nois
 
 
 def test_the_ablation_trains_its_rows_judges_their_degraders_and_goes_on_where_it_stopped(
-    tmp_path: Path, data: Path, degrader: str, small_students, small_shards, plain_metrics, monkeypatch, capsys
+    tmp_path: Path, data: Path, degrader: str, small_students, small_shards, plain_metrics, in_turn, monkeypatch, capsys
 ) -> None:
     import ablation
 
@@ -624,7 +566,7 @@ def test_batches_of_a_severity_are_pairs_and_the_same_for_the_same_seed(severiti
 
 
 def test_every_order_is_trained_and_compared_with_the_pairs_as_they_come(
-    tmp_path: Path, data: Path, severities, plain_metrics, monkeypatch, capsys
+    tmp_path: Path, data: Path, severities, plain_metrics, in_turn, monkeypatch, capsys
 ) -> None:
     import severity
 
@@ -638,7 +580,7 @@ def test_every_order_is_trained_and_compared_with_the_pairs_as_they_come(
     assert [line[0] for line in lines] == list(severity.ORDERS.values())
     column = header.index("PSNR-Y over as they come")
     assert lines[0][column] == "" and all(", p = " in line[column] for line in lines[1:])
-    monkeypatch.setattr(severity, "train_small_network", no_training)
+    monkeypatch.setattr(severity, "train_compact_network", no_training)
     severity.main(arguments)
 
 
@@ -777,45 +719,41 @@ def test_the_first_error_is_raised_and_what_was_waiting_is_not_begun(
     assert len(list(tmp_path.iterdir())) < 8
 
 
-@pytest.fixture
-def deciding(monkeypatch: pytest.MonkeyPatch, small_students, small_shards, plain_metrics) -> Any:
-    """deciding_table.py with few steps, and all in this process."""
-    import deciding_table
-
-    for name, value in {"STEPS": {"small": 2, "student": 2}, "HR_CROP": CROP, "run_all": in_turn}.items():
-        monkeypatch.setattr(deciding_table, name, value)
-    return deciding_table
-
-
 def test_a_run_whose_scores_are_there_returns_at_once_and_one_with_other_settings_is_refused(
     tmp_path: Path, data: Path, deciding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from comparison import runs
     from comparison.scores import keep_scores
 
-    monkeypatch.setattr(deciding, "train_small_network", no_training)
-    run = deciding.Run("camera", data, tmp_path, "none", "no", "small", "oracle", 5)
+    monkeypatch.setattr(runs, "train_compact_network", no_training)
+    run = runs.Run(runs.Setup(data, tmp_path, "none", "no"), ("camera",), "small", "oracle", 5)
     run.folder.mkdir(parents=True)
     file = run.folder / "scores.json"
-    keep_scores(file, run.settings(), {"pairs": {}, "lr": {}}, 1)
+    keep_scores(file, run.settings("camera"), {"pairs": {}, "lr": {}}, 1)
     before = file.read_bytes()
     deciding.train_and_score(run)
     assert file.read_bytes() == before
     with pytest.raises(AssertionError, match="trained"):
         deciding.train_and_score(replace(run, seed=6))
     with pytest.raises(ValueError, match="other settings"):
-        deciding.train_and_score(replace(run, mixed_precision="bf16"))
+        deciding.train_and_score(replace(run, setup=replace(run.setup, mixed_precision="bf16")))
+    with pytest.raises(ValueError, match="other settings"):
+        deciding.train_and_score(replace(run, setup=replace(run.setup, steps=runs.Steps(small=4))))
 
 
 def test_the_deciding_table_is_made_from_photographs_to_page_and_goes_on_where_it_stopped(
     tmp_path: Path, data: Path, degrader: str, deciding, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
+    from comparison import runs
+
     out = tmp_path / "out"
-    arguments = ["--data", str(data), "--out", str(out), "--degrader", degrader, "--networks", "small", "--arms"]
+    paths = ["--data", str(data), "--out", str(out), "--degrader", degrader]
+    arguments = [*paths, "--networks", "small", "--steps-small", "4", "--arms"]
     arms = ["bicubic", "real-esrgan", "ours", "oracle"]
     deciding.main([*arguments, *arms, "--seeds", "0", "1"])
     text = (out / "table.md").read_text()
     assert text in capsys.readouterr().out and "Left out: nothing." in text
-    header, _, *lines = cells(text.partition("2 steps:\n\n")[2].partition("\n\n")[0])
+    header, _, *lines = cells(text.partition("4 steps:\n\n")[2].partition("\n\n")[0])
     assert [line[0] for line in lines] == [
         "bicubic enlargement", "bicubic", "Real-ESRGAN", "ours, stored, its own looks", "true pairs (oracle)"
     ]  # fmt: skip
@@ -828,15 +766,16 @@ def test_the_deciding_table_is_made_from_photographs_to_page_and_goes_on_where_i
     lost = out / "small" / "ours" / "seed-1" / "scores.json"
     before = json.loads(lost.read_text())
     lost.unlink()
-    runs = [deciding.Run("camera", data, out, degrader, "no", "small", arm, seed) for seed in (0, 1) for arm in arms]
-    shortened = deciding.write_tables(runs, deciding.TestImages(deciding.camera_world(data), data))
-    short = cells(shortened.partition("2 steps:\n\n")[2].partition("\n\n")[0])
+    setup = runs.Setup(data, out, degrader, "no", runs.Steps(small=4))
+    every = runs.runs_of(setup, ["camera"], ["small"], arms, [0, 1])
+    shortened = deciding.write_table(every, setup.tests("camera"))
+    short = cells(shortened.partition("4 steps:\n\n")[2].partition("\n\n")[0])
     assert short[-2][0].startswith("ours") and short[-2][header.index("seeds")] == "1"
     assert "| ours, stored, its own looks over bicubic |" in text
-    train, trained = deciding.train_small_network, []
+    train, trained = runs.train_compact_network, []
     monkeypatch.setattr(
-        deciding,
-        "train_small_network",
+        runs,
+        "train_compact_network",
         lambda batch_of, file, **how: (trained.append(file), train(batch_of, file, **how)),
     )
     deciding.main([*arguments, *arms, "--seeds", "0", "1"])
@@ -850,9 +789,12 @@ def test_the_deciding_table_is_made_from_photographs_to_page_and_goes_on_where_i
 def test_the_small_network_learns_from_the_degrader_that_the_student_beside_it_leaves(
     tmp_path: Path, data: Path, degrader: str, deciding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from comparison import runs
+
     out = tmp_path / "out"
     paths = ["--data", str(data), "--out", str(out), "--degrader", degrader]
-    arguments = [*paths, "--seeds", "0", "--arms", "colearned"]
+    steps = ["--steps-small", "4", "--steps-student", "4"]
+    arguments = [*paths, *steps, "--seeds", "0", "--arms", "colearned"]
     deciding.main(arguments)
     beside = out / "student" / "colearned" / "seed-0"
     stored, learned = (
@@ -863,11 +805,11 @@ def test_the_small_network_learns_from_the_degrader_that_the_student_beside_it_l
     assert {**stored, "degrader": "", "degrader_sha256": ""} == {**learned, "degrader": "", "degrader_sha256": ""}
     text = (out / "table.md").read_text()
     assert text.count("| ours, co-learned |") == 2 and text.count("| tiny-x4, as shipped |") == 1
-    # After two steps the student is still bicubic enlargement, and so is half of what it adds.
-    enlarged = cells(text.partition("Our student, 2 steps:\n\n")[2])[2][1]
+    # After four steps the student is still bicubic enlargement, and so is half of what it adds.
+    enlarged = cells(text.partition("Our student, 4 steps:\n\n")[2])[2][1]
     assert text.endswith(f"with half of what the network adds to the enlargement: ours, co-learned: {enlarged}.\n")
     weights = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-    monkeypatch.setattr(deciding, "train_small_network", no_training)
+    monkeypatch.setattr(runs, "train_compact_network", no_training)
     deciding.main(arguments)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == weights
 
@@ -878,7 +820,7 @@ def test_arms_in_a_batch_are_those_of_their_folders(data: Path, tmp_path: Path, 
 
     make_pairs(camera_world(data), "half", tmp_path / "shards", degrader)
     config = pairs_of(camera_world(data), "half", tmp_path / "shards")
-    pairs = PairData(config, scale=4, hr_crop=CROP, batch_size=8, seed=0)
+    pairs = PairData(config, scale=4, hr_crop=small_shards.crop, batch_size=8, seed=0)
     halves = [sum(f"/{name}/" in hr.path for hr, _ in pairs.shards) for name in ("ours", "real-esrgan")]
     assert halves[0] == halves[1] == len(pairs.shards) / 2
-    assert pairs[0]["lr"].shape == (8, 3, CROP // 4, CROP // 4)
+    assert pairs[0]["lr"].shape == (8, 3, small_shards.crop // 4, small_shards.crop // 4)

@@ -69,7 +69,7 @@ def test_a_make_is_judged_by_what_learned_from_the_others(load, pairs, tmp_path,
 def test_a_pair_of_no_make_is_named(load, pairs, tmp_path) -> None:
     for folder in pairs:
         (folder / "sony_1a.png").rename(folder / "leica_1.png")
-    with pytest.raises(SystemExit, match=r"leica_1.png is of no make that is known here; add its make to MAKES"):
+    with pytest.raises(ValueError, match=r"leica_1.png is of no make that is known here; add its make to MAKES"):
         load("five_makes").split_makes([pairs], tmp_path / "makes")
 
 

@@ -1,7 +1,7 @@
-"""The fixed small SR network of the comparisons: Real-ESRGAN's compact network, plain L1, and nothing of ours."""
+"""The fixed SR network of the comparisons: Real-ESRGAN's compact network, plain L1, and nothing of ours."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,26 +10,35 @@ from safetensors.torch import load_file, save_file
 from spandrel.architectures.Compact import Compact
 from torch import Tensor
 
-FEATURES, CONVOLUTIONS = 24, 6  # 0.04 M parameters
+# Features and convolutions: 0.04 M parameters, and the 0.6 M of the size that is published.
+SIZES = {"small": (24, 6), "compact": (64, 16)}
 LEARNING_RATE, WARMUP_STEPS = 1e-3, 50
 
 
-def small_network(seed: int) -> Compact:
+def compact_network(seed: int, size: str = "small") -> Compact:
     """A new one, initialised from ``seed`` without touching the global generator."""
+    features, convolutions = SIZES[size]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Compact(num_feat=FEATURES, num_conv=CONVOLUTIONS, upscale=4, act_type="prelu")
+        return Compact(num_feat=features, num_conv=convolutions, upscale=4, act_type="prelu")
 
 
-def load_small_network(file: Path) -> Compact:
+def load_compact_network(file: Path, size: str = "small") -> Compact:
     """A trained one."""
-    network = small_network(0)
+    network = compact_network(0, size)
     network.load_state_dict(load_file(file))
     return network.eval()
 
 
-def train_small_network(
-    batch_of: Callable[[int], dict[str, Tensor]], file: Path, *, steps: int, seed: int, mixed_precision: str
+def train_compact_network(
+    batch_of: Callable[[int], dict[str, Tensor]],
+    file: Path,
+    *,
+    steps: int,
+    seed: int,
+    mixed_precision: str,
+    size: str = "small",
+    looks: Mapping[int, Callable[[Compact], None]] | None = None,
 ) -> None:
     """Train from nothing and write the weights.
 
@@ -39,8 +48,10 @@ def train_small_network(
         steps: updates.
         seed: of the initial weights.
         mixed_precision: "no" or "bf16".
+        size: of `SIZES`.
+        looks: what is called with the network when so many steps are done.
     """
-    network = small_network(seed)
+    network = compact_network(seed, size)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -54,5 +65,7 @@ def train_small_network(
         F.l1_loss(sr.float(), batch["hr"]).backward()
         optimizer.step()
         rate.step()
+        if looks and step + 1 in looks:
+            looks[step + 1](network)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), file)
