@@ -28,7 +28,7 @@ from comparison.arms import ARMS
 from comparison.makes import MAKES, check_unseen
 from comparison.processes import run_all
 from comparison.report import write_curves, write_pictures, write_table, write_tables_of_makes
-from comparison.runs import LOOKS, Run, Setup, Steps, runs_of, train_and_score
+from comparison.runs import POINTS, Run, Setup, Steps, runs_of, train_and_score
 from comparison.student import base_student
 
 NETWORKS = {"camera": ("small", "student"), "hidden": ("small", "student"), "makes": Steps._fields}
@@ -67,7 +67,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--arms", nargs="+", choices=ARMS, help="default: all but others; makes: all but half")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     for network, steps in Steps._field_defaults.items():
-        parser.add_argument(f"--steps-{network}", type=steps_of, default=steps, help=f"a multiple of {LOOKS}")
+        parser.add_argument(f"--steps-{network}", type=steps_of, default=steps, help=f"a multiple of {POINTS}")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once, one thread each")
     parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="no")
     return parser
@@ -75,8 +75,8 @@ def options() -> argparse.ArgumentParser:
 
 def steps_of(text: str) -> int:
     steps = int(text)
-    if steps < LOOKS or steps % LOOKS:
-        raise argparse.ArgumentTypeError(f"{steps} is not a multiple of {LOOKS}, for a look after each quarter")
+    if steps < POINTS or steps % POINTS:
+        raise argparse.ArgumentTypeError(f"{steps} is not a multiple of {POINTS}, for a score after each quarter")
     return steps
 
 

@@ -86,9 +86,7 @@ def main() -> None:
             config = arm_config(options.config, options.steps, ARMS[name])
             train(config, folder, run if started else replace(run, resume=""))
             metrics = [f"niqe={options.niqe}"] if options.niqe else []
-            figures_of_arm = score(
-                folder / "student", folder, tuple(options.val), metrics, options.classifier_steps
-            )
+            figures_of_arm = score(folder / "student", folder, tuple(options.val), metrics, options.classifier_steps)
             write_atomic(scores, json.dumps(figures_of_arm).encode())
         figures[name] = json.loads(scores.read_text())
     shown = [column for column in COLUMNS if column in next(iter(next(iter(figures.values())).values()))]

@@ -38,7 +38,7 @@ def train_compact_network(
     seed: int,
     mixed_precision: str,
     size: str = "small",
-    looks: Mapping[int, Callable[[Compact], None]] | None = None,
+    calls: Mapping[int, Callable[[Compact], None]] | None = None,
 ) -> None:
     """Train from nothing and write the weights.
 
@@ -49,7 +49,7 @@ def train_compact_network(
         seed: of the initial weights.
         mixed_precision: "no" or "bf16".
         size: of `SIZES`.
-        looks: what is called with the network when so many steps are done.
+        calls: functions by step, each called with the network once so many steps are done.
     """
     network = compact_network(seed, size)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
@@ -65,7 +65,7 @@ def train_compact_network(
         F.l1_loss(sr.float(), batch["hr"]).backward()
         optimizer.step()
         rate.step()
-        if looks and step + 1 in looks:
-            looks[step + 1](network)
+        if calls and step + 1 in calls:
+            calls[step + 1](network)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), file)

@@ -132,7 +132,7 @@ def half_strength(runs: Sequence[Run], network: str, tests: Tests) -> str:
 
 
 def write_curves(runs: Sequence[Run], file: Path) -> None:
-    """PSNR-Y on the tested images while the networks learned, the mean over worlds and seeds; nothing without looks."""
+    """Draw PSNR-Y on the tested images while networks learned, means over worlds and seeds; nothing without scores."""
     found: dict[str, dict[str, dict[int, list[float]]]] = {}
     for run in runs:
         for scores in filter(None, (run.kept(world) for world in run.worlds)):

@@ -14,16 +14,16 @@ from comparison.arms import HR_CROP, depends_on_make, identity, make_pairs, pair
 from comparison.compact_network import load_compact_network, train_compact_network
 from comparison.makes import MAKES
 from comparison.scores import SCALE, TestImages, keep_scores, kept_scores
-from comparison.student import arm_config, base_student, colearned_config, looks_of, train_run
+from comparison.student import arm_config, base_student, colearned_config, curve_of, train_run
 from comparison.worlds import World, the_world
 from upsample.model import ResidualShiftUpsampler
 from upsample.training.data import PairConfig, PairData
 
-LOOKS = 4  # at a network while it learns: after each quarter of its steps
+POINTS = 4  # of a learning curve: one after each quarter of the steps
 
 
 class Steps(NamedTuple):
-    """Updates of each network."""
+    """Hold the number of updates of each network."""
 
     small: int = 1_000
     compact: int = 2_000
@@ -32,7 +32,7 @@ class Steps(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """What all runs of a table share.
+    """Hold what all runs of a table share.
 
     Attributes:
         data: folder with hr, real_pairs, real_lr and iqa.
@@ -49,17 +49,17 @@ class Setup:
     steps: Steps = Steps()
 
     def home(self, world: str) -> Path:
-        """Where all lies that is of one world; a make has a folder of its own beside what all makes share."""
+        """Return the folder of one world; a make has its own, beside what all makes share."""
         return self.out / world if world in MAKES else self.out
 
     def tests(self, world: str) -> TestImages:
-        """The images that a world is tested on."""
+        """Read the images that a world is tested on."""
         return TestImages(the_world(world, self.data, self.out), self.data / "iqa" / "niqe_modelparameters.mat")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A network, an arm, a seed.
+    """Name one training: a network, an arm and a seed.
 
     Attributes:
         setup: of the table.
@@ -77,42 +77,42 @@ class Run:
 
     @property
     def world(self) -> World:
-        """What it is trained on."""
+        """Return the world that it is trained in."""
         return the_world(self.worlds[0], self.setup.data, self.setup.out)
 
     @property
     def degrader(self) -> str:
-        """The one that makes "ours"."""
+        """Return the name or folder of the degrader that makes "ours"."""
         return self.setup.degrader.replace("{make}", self.worlds[0])
 
     @property
     def place(self) -> Path:
-        """Where it is kept, below the folder of its world or of the table."""
+        """Return where it is kept, below the folder of its world or of the table."""
         return Path(self.network) / self.arm / f"seed-{self.seed}"
 
     @property
     def folder(self) -> Path:
-        """Where its network is kept."""
+        """Return the folder of its network."""
         return self._home(self.arm) / self.place
 
     @property
     def stored_arm(self) -> str:
-        """The arm whose stored pairs it trains on; of co-learning, those that it starts from."""
+        """Return the arm whose stored pairs it trains on; co-learning starts from those of "ours"."""
         return "ours" if self.arm == "colearned" else self.arm
 
     @property
     def shards(self) -> Path:
-        """Where these are."""
+        """Return the folder of these pairs."""
         return self._home(self.stored_arm) / "shards"
 
     @property
     def stored(self) -> PairConfig:
-        """The stored pairs that it trains on."""
+        """Return the stored pairs that it trains on."""
         return pairs_of(self.world, self.stored_arm, self.shards)
 
     @property
     def steps(self) -> int:
-        """Updates."""
+        """Return the number of updates."""
         return int(getattr(self.setup.steps, self.network))
 
     def _home(self, arm: str) -> Path:
@@ -120,7 +120,7 @@ class Run:
 
     @property
     def beside(self) -> "Run":
-        """The run of the student with the same arm and seed."""
+        """Return the run of the student with the same arm and seed."""
         return replace(self, network="student")
 
     def make_pairs(self) -> None:
@@ -135,13 +135,13 @@ class Run:
         make_pairs(self.world, self.arm, self.beside.folder, str(self.beside.folder / "degrader"))
 
     def trained(self) -> nn.Module:
-        """The network that it left."""
+        """Load the trained network."""
         if self.network == "student":
             return ResidualShiftUpsampler.from_pretrained(self.folder / "student").eval()
         return load_compact_network(self.folder / f"{self.network}.safetensors", self.network)
 
     def settings(self, world: str) -> dict[str, object]:
-        """What decides its scores, to be kept beside them."""
+        """Return what decides its scores, to be kept beside them."""
         return {
             "world": world,
             "network": self.network,
@@ -153,16 +153,16 @@ class Run:
         }
 
     def scores_file(self, world: str) -> Path:
-        """Where its scores in a world are kept."""
+        """Return the file of its scores in a world."""
         return self.setup.home(world) / self.place / "scores.json"
 
     def kept(self, world: str) -> dict[str, Any] | None:
-        """Its scores in a world; None when it is not finished, or is of other worlds."""
+        """Read its scores in a world; None when it is not finished, or belongs to other worlds."""
         return kept_scores(self.scores_file(world), self.settings(world)) if world in self.worlds else None
 
 
-class Looks:
-    """Scores a network while it learns, and how long that took.
+class LearningCurve:
+    """Score a network while it learns, and measure how long the scoring takes.
 
     Args:
         tests: by the name of the world.
@@ -173,21 +173,21 @@ class Looks:
         self.found: dict[int, dict[str, float]] = {}
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        """PSNR-Y in dB, the mean over the tested images, by world."""
+        """Compute PSNR-Y in dB, the mean over the tested images, by world."""
         began = time.monotonic()
         found = {world: images.psnr(network) for world, images in self.tests.items()}
         self.seconds += time.monotonic() - began
         return found
 
-    def note(self, step: int, network: nn.Module) -> None:
-        """Remember what it finds after ``step`` steps."""
+    def add(self, step: int, network: nn.Module) -> None:
+        """Keep the score after ``step`` steps."""
         self.found[step] = self(network)
 
 
 def runs_of(
     setup: Setup, worlds: Sequence[str], networks: Sequence[str], arms: Sequence[str], seeds: Sequence[int]
 ) -> list[Run]:
-    """All runs; an arm with the same pairs for every make is trained once for all of them."""
+    """List all runs; an arm with the same pairs for every make is trained once for all of them."""
     return [
         Run(setup, own, network, arm, seed)
         for seed in seeds
@@ -203,38 +203,38 @@ def train_and_score(run: Run) -> None:
     if all(run.kept(world) is not None for world in run.worlds):
         return
     tests = {world: run.setup.tests(world) for world in run.worlds}
-    looks = Looks(tests)
+    curve = LearningCurve(tests)
     began = time.monotonic()
-    found = train_student(run, looks) if run.network == "student" else train_compact(run, looks)
-    seconds = time.monotonic() - began - looks.seconds
+    found = train_student(run, curve) if run.network == "student" else train_compact(run, curve)
+    seconds = time.monotonic() - began - curve.seconds
     network = run.trained()
     for world, images in tests.items():
-        curve = {str(step): by_world[world] for step, by_world in found.items() if world in by_world}
-        scores = {**images.score(network), "curve": curve}
+        of_world = {str(step): by_world[world] for step, by_world in found.items() if world in by_world}
+        scores = {**images.score(network), "curve": of_world}
         keep_scores(run.scores_file(world), run.settings(world), scores, seconds)
 
 
-def train_compact(run: Run, looks: Looks) -> dict[int, dict[str, float]]:
-    """A compact network, from nothing; what was found on the way, by step and world."""
+def train_compact(run: Run, curve: LearningCurve) -> dict[int, dict[str, float]]:
+    """Train a compact network from nothing, and return its learning curve by step and world."""
     stored = pairs_of(run.world, run.arm, run.beside.folder) if run.arm == "colearned" else run.stored
     pairs = PairData(stored, scale=SCALE, hr_crop=HR_CROP, batch_size=16, seed=run.seed)
     quarters = {
-        step: partial(looks.note, step) for step in range(run.steps // LOOKS, run.steps + 1, run.steps // LOOKS)
+        step: partial(curve.add, step) for step in range(run.steps // POINTS, run.steps + 1, run.steps // POINTS)
     }
     train_compact_network(
         pairs.__getitem__, run.folder / f"{run.network}.safetensors", size=run.network, steps=run.steps, seed=run.seed,
-        mixed_precision=run.setup.mixed_precision, looks=quarters,
+        mixed_precision=run.setup.mixed_precision, calls=quarters,
     )  # fmt: skip
-    return looks.found
+    return curve.found
 
 
-def train_student(run: Run, looks: Looks) -> dict[int, dict[str, float]]:
-    """Our student, from the start that all arms share; what was found on the way, by step and world."""
+def train_student(run: Run, curve: LearningCurve) -> dict[int, dict[str, float]]:
+    """Train our student from the start that all arms share, and return its learning curve by step and world."""
     precision = run.setup.mixed_precision
     base = base_student(run.world, run.setup.out, precision)
     if run.arm == "colearned":
         config = colearned_config(base, run.stored, run.world, run.degrader, steps=run.steps, seed=run.seed)
     else:
         config = arm_config(base, run.stored, steps=run.steps, seed=run.seed)
-    train_run(config, run.folder, precision, looks, LOOKS)
-    return looks_of(run.folder)
+    train_run(config, run.folder, precision, curve, POINTS)
+    return curve_of(run.folder)

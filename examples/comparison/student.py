@@ -18,9 +18,9 @@ from upsample.training.run import UpsamplerTraining
 
 BASE_STEPS = 2_400
 FINISHED = "finished"  # a file that says that a run is
-TESTED = "tested_psnr_y_"  # how looks are called in metrics.jsonl, before the name of the world
+TESTED = "tested_psnr_y_"  # before the name of the world, the scores of a learning curve in metrics.jsonl
 
-Look = Callable[[nn.Module], dict[str, float]]  # what a network is worth on the way, by world
+Score = Callable[[nn.Module], dict[str, float]]  # of a network while it learns, by world
 
 # What all runs share: the truth, the perceptual term, no teacher and no discriminator of HR, so that arms differ in
 # their pairs alone.
@@ -65,31 +65,31 @@ def colearned_config(
 
 
 def train_run(
-    config: UpsampleTrainConfig, out: Path, mixed_precision: str, look: Look | None = None, looks: int = 1
+    config: UpsampleTrainConfig, out: Path, mixed_precision: str, score: Score | None = None, points: int = 1
 ) -> str:
-    """Train, or go on with what was stopped; the folder of the student.
+    """Train, or resume what was stopped, and return the folder of the student.
 
     Args:
         config: what to train.
         out: folder of the run.
         mixed_precision: "no" or "bf16".
-        look: called with the averaged student, on the CPU; `looks_of` returns what it found.
-        looks: how often, at equal distances; the last time is after the last step.
+        score: called with the averaged student, on the CPU; `curve_of` returns its results.
+        points: how often, at equal distances; the last time is after the last step.
     """
     options = RunOptions(
-        mixed_precision=mixed_precision, resume="latest", validate_every=config.schedule.steps // looks,
+        mixed_precision=mixed_precision, resume="latest", validate_every=config.schedule.steps // points,
         checkpoint_every=200, checkpoints_total_limit=1, loaders=0, progress=False,
     )  # fmt: skip
     accelerator = make_accelerator(options)
-    training = _Watched(config, options, accelerator)
-    training.look = look
+    training = _Scored(config, options, accelerator)
+    training.score = score
     run_training(training, config, config.schedule, out, options, accelerator)
     (out / FINISHED).touch()
     return str(out / training.folder)
 
 
-def looks_of(out: Path) -> dict[int, dict[str, float]]:
-    """What the looks at a run have found: by step and by world."""
+def curve_of(out: Path) -> dict[int, dict[str, float]]:
+    """Read the learning curve of a run, by step and by world."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     found = {
         int(line["step"]): {name.removeprefix(TESTED): line[name] for name in line if name.startswith(TESTED)}
@@ -98,13 +98,13 @@ def looks_of(out: Path) -> dict[int, dict[str, float]]:
     return {step: values for step, values in found.items() if values}
 
 
-class _Watched(UpsamplerTraining):
-    """The training of a student that is looked at whenever it is validated; the log of the run keeps what is found."""
+class _Scored(UpsamplerTraining):
+    """Train a student that is scored whenever it is validated; the log of the run keeps the scores."""
 
-    look: Look | None = None
+    score: Score | None = None
 
     def validate(self, picture: Path) -> dict[str, float]:
         news = super().validate(picture)
-        if self.look is not None:
-            news |= {TESTED + name: value for name, value in self.look(self.averaged().cpu()).items()}
+        if self.score is not None:
+            news |= {TESTED + name: value for name, value in self.score(self.averaged().cpu()).items()}
         return news

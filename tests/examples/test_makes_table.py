@@ -261,10 +261,10 @@ def test_the_compact_network_has_its_published_size_and_is_looked_at_without_bei
     assert sum(parameter.numel() for parameter in compact_network(0, "compact").parameters()) == 621_424
     lr = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     batch, seen = {"lr": lr, "hr": lr.repeat_interleave(4, 2).repeat_interleave(4, 3)}, []
-    looks = {step: lambda network, step=step: seen.append((step, network(lr).detach())) for step in (2, 4)}
-    for name, given in (("plain", None), ("seen", looks)):
+    calls = {step: lambda network, step=step: seen.append((step, network(lr).detach())) for step in (2, 4)}
+    for name, given in (("plain", None), ("seen", calls)):
         train_compact_network(
-            lambda _: batch, tmp_path / name, steps=4, seed=0, mixed_precision="no", size="compact", looks=given
+            lambda _: batch, tmp_path / name, steps=4, seed=0, mixed_precision="no", size="compact", calls=given
         )
     one, other = (load_compact_network(tmp_path / name, "compact") for name in ("plain", "seen"))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
@@ -276,7 +276,7 @@ def test_the_compact_network_has_its_published_size_and_is_looked_at_without_bei
 def test_a_student_is_looked_at_after_each_quarter_without_being_changed(
     data: Path, tmp_path: Path, small_students
 ) -> None:
-    from comparison.student import arm_config, base_student, looks_of, train_run
+    from comparison.student import arm_config, base_student, curve_of, train_run
     from comparison.worlds import the_world
 
     world = the_world("Sony", data, tmp_path)
@@ -291,8 +291,8 @@ def test_a_student_is_looked_at_after_each_quarter_without_being_changed(
 
     train_run(config, tmp_path / "plain", "no")
     train_run(config, tmp_path / "seen", "no", look, 4)
-    assert looks_of(tmp_path / "seen") == {1: {"Sony": 1}, 2: {"Sony": 2}, 3: {"Sony": 3}, 4: {"Sony": 4}}
-    assert looks_of(tmp_path / "plain") == {} and len(set(seen)) == 4
+    assert curve_of(tmp_path / "seen") == {1: {"Sony": 1}, 2: {"Sony": 2}, 3: {"Sony": 3}, 4: {"Sony": 4}}
+    assert curve_of(tmp_path / "plain") == {} and len(set(seen)) == 4
     weights = [
         (tmp_path / name / "student" / "diffusion_pytorch_model.safetensors").read_bytes() for name in ("plain", "seen")
     ]
@@ -372,7 +372,7 @@ def test_the_table_of_makes_is_made_from_photographs_to_tables_and_goes_on_where
 def test_steps_that_have_no_quarters_are_refused(deciding, capsys) -> None:
     with pytest.raises(SystemExit):
         deciding.main(["--data", "data", "--out", "out", "--steps-small", "10"])
-    assert "10 is not a multiple of 4, for a look after each quarter" in capsys.readouterr().err
+    assert "10 is not a multiple of 4, for a score after each quarter" in capsys.readouterr().err
 
 
 def test_the_page_has_a_degrader_for_each_make_that_has_not_seen_it(
