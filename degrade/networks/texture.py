@@ -48,7 +48,7 @@ def fine_statistics(image: Tensor) -> Tensor:
     """Measure the finest octave of each image, which soft images have nearly nothing in.
 
     In `texture_statistics` the structures of a soft image outweigh its finest octave, and the floor hides the rest of
-    it. The third difference passes an eighth of the energy at half of Nyquist, and 1/140 at a quarter.
+    it. Of the energy at Nyquist, a third difference has an eighth left at half of Nyquist, and 1/318 at a quarter.
 
     Args:
         image: (B, 3, h, w), range [0, 1], sides of at least 16.
