@@ -15,6 +15,7 @@ from degrade.files.sources import list_sources
 from degrade.images.crops import ImagePool
 from degrade.images.tensors import to_tensors
 from degrade.mix import DegradationMix
+from degrade.networks.precision import has_fast_bf16
 from degrade.networks.texture import high_pass, texture_statistics
 from degrade.realism.features import FAMILIES, WEIGHTS, LrFeatures
 from degrade.realism.sets import BATCH, clean_downsampling, make
@@ -64,7 +65,7 @@ def train_features(hr_dir: Path, out: Path, *, crops: int, steps: int, seed: int
         batch = bands[rows]
         if torch.rand((), generator=generator) < 0.5:
             batch = batch.flip(3)  # block borders stay in place, because the side is a multiple of 8
-        with torch.autocast("cpu", torch.bfloat16):  # twice as fast
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16("cpu")):  # twice as fast there
             features = net.raw_features(batch)
         loss = F.mse_loss(net.change(features), change[rows]) + 0.3 * F.cross_entropy(
             net.family(features), family[rows]

@@ -150,8 +150,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(prepared: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of `prepared`, as the current folder."""
+def here(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of `prepared`, as the current folder; trainings of degraders there leave a small bank."""
+    monkeypatch.setattr("degrade.training.run.BANK_BATCHES", 3)
     folder = shutil.copytree(prepared, tmp_path / "reader", symlinks=True)
     with contextlib.chdir(folder):
         yield folder

@@ -487,8 +487,11 @@ def test_the_ablation_trains_its_rows_judges_their_degraders_and_goes_on_where_i
 
 
 @pytest.fixture
-def severities(tmp_path: Path, photo_folder: Path) -> tuple[Path, dict[bytes, float]]:
+def severities(tmp_path: Path, photo_folder: Path, monkeypatch) -> tuple[Path, dict[bytes, float]]:
     """Shards of 96 pairs from mild to severe, and the severity of each by the pixels of its LR."""
+    import severity
+
+    monkeypatch.setattr(severity, "BUFFER", 200)  # twice as many as there are, and quick to fill
     recipe = Recipe.from_dict(
         {
             "name": "noisy",

@@ -20,7 +20,8 @@ from degrade.training.step import train_step
 
 
 @pytest.fixture
-def run_config(photo_folder) -> DegraderTrainConfig:
+def run_config(photo_folder, monkeypatch) -> DegraderTrainConfig:
+    monkeypatch.setattr("degrade.training.run.BANK_BATCHES", 3)  # a bank of 12 codes, because runs here are short
     data = DataConfig(hr_dir=str(photo_folder), recipes=("real-esrgan-light",))
     ramp = {"ramp.start": 0.0, "ramp.length": 0.5}
     return with_settings(PRESETS["ci"], {"data": data, "schedule.steps": 8, **ramp})
