@@ -76,7 +76,14 @@ def test_diffusers_finds_the_optional_packages_afterwards_and_imports_them_when_
     ]
 
 
-@pytest.mark.parametrize("first", ["", "import diffusers", "from diffusers import UNet2DModel", "import torch._dynamo"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "",
+        "from diffusers import UNet2DModel",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("import diffusers", "import torch._dynamo")),
+    ],
+)
 def test_diffusers_works_as_ever_whichever_is_imported_first(first: str) -> None:
     fresh(
         f"{first}\n"
