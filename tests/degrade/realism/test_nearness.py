@@ -1,8 +1,11 @@
 """Classifiers of sets of crops, and scenes that are matched whatever their degradation."""
 
 import numpy as np
+import pytest
+import torch
 
 from degrade.images.crops import ImagePool
+from degrade.realism.features import LrFeatures
 from degrade.realism.nearness import area_under_roc, classify, matched_scenes, tell_apart
 from degrade.realism.sets import clean_downsampling, make_baseline
 
@@ -24,6 +27,21 @@ def test_a_judge_of_several_sets_calls_each_by_its_own_name() -> None:
     ]
     logits = classify(sets[0], sets[1], steps=30, seed=0)
     assert [float((rows.argmax(1) == number).mean()) > 0.8 for number, rows in enumerate(logits)] == [True] * 3
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_classifier_learns_in_bf16_only_where_that_is_fast(fast, monkeypatch) -> None:
+    monkeypatch.setattr("degrade.realism.nearness.has_fast_bf16", lambda device: fast)
+    seen, plain = [], LrFeatures.raw_features
+
+    def raw_features(self: LrFeatures, band: torch.Tensor) -> torch.Tensor:
+        seen.append(self.convolutions[0](torch.zeros(1, 7, 8, 8)).dtype)
+        return plain(self, band)
+
+    monkeypatch.setattr(LrFeatures, "raw_features", raw_features)
+    crops = np.zeros((2, 16, 16, 3), np.uint8)
+    classify((crops, crops), (crops,), steps=2, seed=0)
+    assert seen == [torch.bfloat16 if fast else torch.float32] * 2 + [torch.float32]  # two steps, one set to judge
 
 
 def test_area_under_roc_counts_pairs() -> None:
