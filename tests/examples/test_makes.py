@@ -84,6 +84,36 @@ def test_what_a_fit_gains_is_measured_against_photographs_that_it_did_not_see(
     assert figures["before"] != figures["fitted"] and all(value > 0 for value in figures["fitted"].values())
 
 
+def test_a_fit_sees_so_many_photographs_of_the_camera_and_other_ones_each_time(
+    load, tmp_path, monkeypatch, capsys
+) -> None:
+    module = load("how_many_photographs")
+    seen: dict[str, set[str]] = {}
+
+    def make_world(hr_dir, world, seed):
+        for number in range(7):
+            (world / "given_lr").mkdir(parents=True, exist_ok=True)
+            (world / "given_lr" / f"{number}.png").touch()
+
+    def measure(hr, lr, own, out, degrader, crops):
+        seen[out.name] = {path.name for path in own.iterdir()}
+        before = {"frechet": 4.0, "spectrum_distance": 1.0}
+        return {"before": before, "fitted": {"frechet": 1.0, "spectrum_distance": 0.5}, "fit": {"seconds": 20.0}}
+
+    monkeypatch.setattr(module, "make_world", make_world)
+    monkeypatch.setattr(module, "measure", measure)
+    options = ["--hr-dir", "hr", "--counts", "2", "5", "--repetitions", "2", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["how_many_photographs.py", *options])
+    module.main()
+    assert {name: len(files) for name, files in seen.items()} == {"2-0": 2, "2-1": 2, "5-0": 5, "5-1": 5}
+    assert seen["2-0"] != seen["2-1"] and seen["5-0"] != seen["5-1"]
+    assert capsys.readouterr().out.splitlines()[2:] == ["| 2 | 0.25 | 0.50 | 20.00 |", "| 5 | 0.25 | 0.50 | 20.00 |"]
+    options[3] = "8"
+    monkeypatch.setattr(sys, "argv", ["how_many_photographs.py", *options])
+    with pytest.raises(ValueError, match="--counts 8 is more than the 7 photographs that the fit may see"):
+        module.main()
+
+
 def test_degraders_are_compared_on_pairs_and_shown(load, pairs, tiny_degrader, tmp_path, monkeypatch, capsys) -> None:
     module = load("compare_degraders")
     monkeypatch.setattr(module, "SIDE", 32)
