@@ -20,7 +20,7 @@ CROPS_PER_IMAGE = 8
 
 @dataclass(frozen=True)
 class Arm:
-    """One kind of training pairs.
+    """Describe one kind of training pairs.
 
     Attributes:
         title: for tables.
@@ -92,7 +92,7 @@ def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
 
 
 def pairs_of(world: World, name: str, shards: Path) -> PairConfig:
-    """The training pairs of an arm, where `make_pairs` put them; both halves are drawn from alike.
+    """Return the training pairs of an arm, where `make_pairs` put them; both halves are drawn from alike.
 
     Raises:
         ValueError: the world has no such pairs.
@@ -114,6 +114,6 @@ def _true_pairs(world: World, arm: Arm) -> tuple[tuple[Path, Path], ...]:
 
 
 def identity(pairs: PairConfig) -> list[str]:
-    """What the pairs are, whatever their folders are called: the hashes of the settings that made them."""
+    """Return the hashes of the settings that made the pairs, which name them whatever their folders are called."""
     manifests = (read_manifest(Path(folder)) for folder in pairs.shards)
     return [manifest["settings_hash"] for manifest in manifests if manifest is not None]

@@ -16,7 +16,7 @@ LEARNING_RATE, WARMUP_STEPS = 1e-3, 50
 
 
 def compact_network(seed: int, size: str = "small") -> Compact:
-    """A new one, initialised from ``seed`` without touching the global generator."""
+    """Build a new one, initialised from ``seed`` without touching the global generator."""
     features, convolutions = SIZES[size]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -24,7 +24,7 @@ def compact_network(seed: int, size: str = "small") -> Compact:
 
 
 def load_compact_network(file: Path, size: str = "small") -> Compact:
-    """A trained one."""
+    """Load a trained one."""
     network = compact_network(0, size)
     network.load_state_dict(load_file(file))
     return network.eval()

@@ -38,7 +38,7 @@ def split_makes(pairs: Sequence[Pair], out: Path) -> dict[str, Pair]:
 
 
 def halves(hr_dir: Path, lr_dir: Path) -> tuple[list[Pair], list[Pair]]:
-    """The files of every second pair of two folders in the order of their names, and those of the rest."""
+    """List the files of every second pair of two folders in the order of their names, and those of the rest."""
     files = _files(hr_dir, lr_dir)
     return files[0::2], files[1::2]
 

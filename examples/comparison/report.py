@@ -42,7 +42,7 @@ Tests = Mapping[str, TestImages]  # by world
 
 
 def write_table(runs: Sequence[Run], tests: TestImages) -> str:
-    """table.md of one world: a table for each network, of the runs that are finished."""
+    """Write table.md of one world, with a table for each network, from the runs that are finished; return its text."""
     (world,) = runs[0].worlds
     text = about(tests)
     for network in dict.fromkeys(run.network for run in runs):
@@ -55,7 +55,7 @@ def write_table(runs: Sequence[Run], tests: TestImages) -> str:
 
 
 def write_tables_of_makes(runs: Sequence[Run], tests: Tests) -> str:
-    """table.md, the tables over all makes, and tables_by_make.md, of the runs that are finished; the first of them."""
+    """Write table.md over all makes, and tables_by_make.md, from the finished runs; return the text of the first."""
     text, by_make = "", "".join(f"{make}. {about(images)}" for make, images in tests.items())
     text += f"Mean over {len(tests)} makes ({', '.join(tests)}) of the mean over images, ± the spread over makes.\n"
     for network in dict.fromkeys(run.network for run in runs):
@@ -94,7 +94,7 @@ def without_features(rows: Mapping[str, Row]) -> str:
 
 
 def rows_of(runs: Sequence[Run], network: str, world: str, tests: TestImages) -> dict[str, Row]:
-    """The rows of a table of one network in one world, by arm: plain enlargement, and the runs that are finished."""
+    """Collect the rows of one network in one world, by arm: plain enlargement, and the runs that are finished."""
     rows = {"": row_of("bicubic enlargement", [{**tests.score(bicubic), "seconds": 0}])}
     for name in dict.fromkeys(run.arm for run in runs):
         kept = [run.kept(world) for run in runs if (run.network, run.arm) == (network, name)]
@@ -107,7 +107,7 @@ def rows_of(runs: Sequence[Run], network: str, world: str, tests: TestImages) ->
 
 
 def table_of_pairs(rows: Mapping[str, Row]) -> str:
-    """What some arms differ in from some others, image by image."""
+    """Write how some arms differ from some others, image by image, as a table."""
     metrics = metrics_of(rows.values())
     lines = [
         [f"{rows[one].title} over {rows[other].title}"]
@@ -119,7 +119,7 @@ def table_of_pairs(rows: Mapping[str, Row]) -> str:
 
 
 def half_strength(runs: Sequence[Run], network: str, tests: Tests) -> str:
-    """PSNR-Y of the first seed at half strength, the mean over worlds, of the arms that are finished; a line."""
+    """Write a line with PSNR-Y of the first seed at half strength, the mean over worlds, of the finished arms."""
     found: dict[str, list[float]] = {}
     for run in (run for run in runs if (run.network, run.seed) == (network, runs[0].seed)):
         if all(run.kept(world) is not None for world in run.worlds):
@@ -151,7 +151,7 @@ def write_curves(runs: Sequence[Run], file: Path) -> None:
 
 
 def write_pictures(runs: Sequence[Run], tests: Tests) -> None:
-    """pictures.png of each world: what the students of the first seed make of its images."""
+    """Write pictures.png of each world, with what the students of the first seed make of its images."""
     for world, images in tests.items():
         first = {
             run.arm: run

@@ -32,7 +32,7 @@ Scores = dict[str, dict[str, float]]  # by image, by metric
 
 
 class TestImages:
-    """The images of a world that nothing is trained on, and the metrics.
+    """Hold the images of a world that nothing is trained on, and the metrics.
 
     Pairs that lie more than half an LR pixel apart, or are too flat to tell, are left out, and the LR's brightness is
     brought to the HR's (`degrade.images.real_pairs`), so that the scores tell detail and not exposure.
@@ -57,7 +57,7 @@ class TestImages:
             self.features = None
 
     def score(self, upscale: Upscale) -> dict[str, Any]:
-        """PSNR-Y, SSIM-Y, NIQE, GMSD and feature distance of every pair, comb, and NIQE of every LR image without HR.
+        """Score an upscaler on every pair, on all pairs as a set (comb), and on every LR image without HR (NIQE).
 
         Args:
             upscale: (1, 3, h, w) in [0, 1] -> (1, 3, 4h, 4w).
@@ -85,7 +85,7 @@ class TestImages:
         return scores
 
     def _comb(self, made: list[Rgb]) -> dict[str, float]:
-        """What repeats with the period of the scale in all SR images, less that of HR: mean and largest."""
+        """Measure what repeats with the period of the scale in all SR images, less that of HR: mean and largest."""
         whole = [(sr, hr) for sr, (hr, _) in zip(made, self.pairs, strict=True) if min(hr.shape[:2]) >= SIDE]
         if not whole:
             return {}
@@ -95,11 +95,11 @@ class TestImages:
         return {"comb": float(teeth.mean()), "comb_peak": float(teeth.max())}
 
     def psnr(self, upscale: Upscale) -> float:
-        """Mean PSNR-Y in dB over the pairs."""
+        """Compute the mean PSNR-Y over the pairs, in dB."""
         return sum(psnr_y(_run(upscale, lr), hr, SCALE) for hr, lr in self.pairs) / len(self.pairs)
 
     def psnr_at_half_strength(self, upscale: Upscale) -> float:
-        """PSNR-Y in dB with half of what a network adds to the enlargement: higher where it is too sure of itself."""
+        """Compute PSNR-Y in dB with half of what a network adds: higher than the whole where it adds too much."""
 
         def half(lr: Tensor) -> Tensor:
             return (upscale(lr) + bicubic(lr)) / 2
@@ -107,7 +107,7 @@ class TestImages:
         return self.psnr(half)
 
     def niqe_of_hr(self) -> float:
-        """What a perfect SR would have."""
+        """Compute the mean NIQE of the HR images, which a perfect SR would have."""
         return sum(self.niqe(hr) for hr, _ in self.pairs) / len(self.pairs)
 
     def niqe(self, image: Rgb) -> float:
@@ -117,7 +117,7 @@ class TestImages:
 
 
 def bicubic(lr: Tensor) -> Tensor:
-    """What every table has as its first row."""
+    """Enlarge LR by bicubic interpolation, the first row of every table."""
     return enlarge(lr, SCALE).clamp(0, 1)
 
 
@@ -127,7 +127,7 @@ def keep_scores(file: Path, settings: dict[str, object], scores: Mapping[str, An
 
 
 def kept_scores(file: Path, settings: dict[str, object]) -> dict[str, Any] | None:
-    """The scores of a run that is finished, and its seconds; None when it is not.
+    """Read the scores of a finished run, and its seconds; None when it is not finished.
 
     Raises:
         ValueError: the folder holds a run with other settings.
@@ -146,7 +146,7 @@ def _run(upscale: Upscale, lr: Rgb) -> Rgb:
 
 
 def _middles(hr: Rgb, lr: Rgb, hr_side: int) -> tuple[Rgb, Rgb]:
-    """The same middle of both images of a pair; the whole for 0."""
+    """Cut the same middle out of both images of a pair; 0 keeps the whole."""
     if not hr_side:
         return hr, lr
     rows, columns = _middle_of(lr, hr_side // SCALE)

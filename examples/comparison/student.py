@@ -28,7 +28,7 @@ PLAIN = with_settings(preset("tiny", "colearn"), {"loss.distill": 0.0, "loss.adv
 
 
 def base_student(world: World, out: Path, mixed_precision: str) -> str:
-    """The folder of a student trained on bicubic pairs, the start of every arm; made when it is not there yet."""
+    """Train a student on bicubic pairs, the start of every arm, unless it is there; return its folder."""
     untrained, base = out / "untrained", out / "base"
     if (base / FINISHED).exists():
         return str(base / "student")
@@ -51,7 +51,7 @@ def arm_config(base: str, data: PairConfig, *, steps: int, seed: int) -> Upsampl
 def colearned_config(
     base: str, stored: PairConfig, world: World, degrader: str, *, steps: int, seed: int
 ) -> UpsampleTrainConfig:
-    """A student beside which the degrader learns.
+    """Configure a student beside which the degrader learns.
 
     Half of its pairs are the stored ones of the degrader as it was, whose LR the cycle starts from, and half are made
     by the degrader as it is by then, with looks of the world's LR photographs. Recipe pairs teach the degrader alone.

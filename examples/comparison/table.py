@@ -26,7 +26,7 @@ def per_image(runs: Sequence[Scores], metric: str) -> Array:
 
 
 def mean_and_spread(runs: Sequence[Scores], metric: str) -> tuple[float, float]:
-    """Mean over images and seeds; standard deviation over seeds of the mean over images."""
+    """Compute the mean over images and seeds, and the standard deviation over seeds of the mean over images."""
     if not runs:
         return float("nan"), 0.0
     means = per_image(runs, metric).mean(1)
@@ -63,7 +63,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Write a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -88,7 +88,7 @@ class Row:
 
 
 def row_of(title: str, kept: Sequence[Mapping[str, Any]]) -> Row:
-    """The row of the runs of all seeds, as `kept_scores` gives them."""
+    """Make a row of the runs of all seeds, as `kept_scores` returns them."""
     seconds = sum(run["seconds"] for run in kept) / len(kept)
     sets = [run["set"] for run in kept if run.get("set")]
     return Row(title, [run["pairs"] for run in kept], [run["lr"] for run in kept if run["lr"]], seconds, sets)
@@ -106,7 +106,7 @@ def combs_of(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def table_of_arms(rows: Mapping[str, Row], *, reference: str, oracle: str) -> str:
-    """One line an arm: scores, PGap, and what differs from a reference.
+    """Write a table with a line for each arm: scores, PGap, and the difference from a reference.
 
     Args:
         rows: by the name of the arm; arms may be missing.
@@ -140,17 +140,17 @@ def table_of_arms(rows: Mapping[str, Row], *, reference: str, oracle: str) -> st
 
 
 def cell(runs: Sequence[Scores], metric: str, digits: int) -> str:
-    """Mean, and the spread over seeds when there are several."""
+    """Write a mean, and the spread over seeds when there are several."""
     mean, spread = mean_and_spread(runs, metric)
     return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if len(runs) > 1 else "")
 
 
 def difference(runs: Sequence[Scores], reference: Sequence[Scores], metric: str, digits: int) -> str:
-    """What `against` finds, in words."""
+    """Write what `against` finds."""
     return in_words(against(runs, reference, metric), digits)
 
 
 def in_words(apart: Mapping[str, float], digits: int) -> str:
-    """A difference with its error and p, as `against` gives them."""
+    """Write a difference with its error and p, as `against` returns them."""
     p = "p < 0.001" if apart["p"] < 0.001 else f"p = {apart['p']:.3f}"
     return f"{apart['difference']:+.{digits}f} ± {apart['error']:.{digits}f}, {p}"

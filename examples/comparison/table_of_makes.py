@@ -15,13 +15,13 @@ RowsOfMakes = Mapping[str, Mapping[str, Row]]  # by make and arm
 
 
 def finished_everywhere(rows: RowsOfMakes) -> list[str]:
-    """The arms that have scores for every make, in their order."""
+    """List the arms that have scores for every make, in their order."""
     first, *others = rows.values()
     return [name for name in first if all(name in each for each in others)]
 
 
 def best_recipes(rows: RowsOfMakes) -> dict[str, str]:
-    """The recipe with the highest PSNR-Y, by make; {} when no recipe has scores for every make."""
+    """Choose the recipe with the highest PSNR-Y for each make; {} when no recipe has scores for every make."""
     names = [name for name in finished_everywhere(rows) if name in RECIPES]
     if not names:
         return {}
@@ -32,7 +32,7 @@ def best_recipes(rows: RowsOfMakes) -> dict[str, str]:
 
 
 def table_of_means(rows: RowsOfMakes) -> str:
-    """One line an arm: the mean over makes of the mean over images and seeds, ± the standard deviation over makes."""
+    """Write a line for each arm: the mean over makes of its mean over images and seeds, ± the spread over makes."""
     names = finished_everywhere(rows)
     everything = [each[name] for each in rows.values() for name in names]
     metrics, combs = metrics_of(everything), combs_of(everything)
@@ -49,7 +49,7 @@ def table_of_means(rows: RowsOfMakes) -> str:
 
 
 def table_of_differences(rows: RowsOfMakes) -> str:
-    """What ours differ in from the best recipe of each make and from every recipe, and how p is corrected."""
+    """Write how ours differ from the best recipe of each make and from every recipe, and how p is corrected."""
     names, best = finished_everywhere(rows), best_recipes(rows)
     ours = [name for name in JUDGED if name in names]
     if not (ours and best):
@@ -74,7 +74,7 @@ def table_of_differences(rows: RowsOfMakes) -> str:
 
 
 def share_of_the_way(rows: RowsOfMakes, oracle: str) -> str:
-    """How far each arm gets from the best recipe of each make to true pairs of the same make, in PSNR-Y; one line."""
+    """Write how far each arm gets from the best recipe of each make to true pairs of that make, in PSNR-Y."""
     names, best = finished_everywhere(rows), best_recipes(rows)
     if oracle not in names or not best:
         return ""
@@ -93,7 +93,7 @@ def share_of_the_way(rows: RowsOfMakes, oracle: str) -> str:
 
 
 def pooled(rows: Sequence[Row]) -> list[Scores]:
-    """The scores of all images of all makes, by seed, as far as every make has the seed; images are numbered anew."""
+    """Join the scores of all images of all makes, for each seed that every make has; images are numbered anew."""
     by_seed = zip(*(row.pairs for row in rows), strict=False)
     return [{str(number): image for number, image in enumerate(_in_order(runs))} for runs in by_seed]
 
@@ -103,7 +103,7 @@ def _in_order(runs: Iterable[Scores]) -> list[dict[str, float]]:
 
 
 def _compared(rows: RowsOfMakes, one: str, other_of: Mapping[str, str]) -> tuple[list[Scores], list[Scores]]:
-    """The pooled scores of an arm, and those of the arm that it is compared with on each make."""
+    """Join the scores of an arm, and those of the arm that it is compared with on each make."""
     return (
         pooled([each[one] for each in rows.values()]),
         pooled([each[other_of[make]] for make, each in rows.items()]),
@@ -111,7 +111,7 @@ def _compared(rows: RowsOfMakes, one: str, other_of: Mapping[str, str]) -> tuple
 
 
 def _corrected(compared: Sequence[tuple[list[Scores], list[Scores]]], metric: str) -> list[str]:
-    """The differences of one metric in words, with p corrected for their number."""
+    """Write the differences of one metric, with p corrected for their number."""
     found = [against(one, other, metric) for one, other in compared]
     corrected = holm([apart["p"] for apart in found])
     return [in_words({**apart, "p": p}, DIGITS[metric]) for apart, p in zip(found, corrected, strict=True)]

@@ -41,7 +41,7 @@ class World:
 
 @cache
 def the_world(name: str, data: Path, out: Path) -> World:
-    """The world of a name, once a process; what it is made of comes under ``out`` when it is not there yet."""
+    """Return the world with a name, made once in a process; its files are made under ``out`` if they are missing."""
     if name in MAKES:
         return world_of_make(name, data, out)
     return camera_world(data) if name == "camera" else hidden_world(data, out)
@@ -64,7 +64,7 @@ def camera_world(data: Path) -> World:
 
 
 def hidden_world(data: Path, out: Path) -> World:
-    """The world of `hidden_world.py`: its LR without HR, HR of other scenes, and true pairs of a third part."""
+    """Make the world of `hidden_world.py`: its LR without HR, HR of other scenes, and true pairs of a third part."""
     world = out / "world"
     make_world(data / "hr", world, seed=0)
     return World(
