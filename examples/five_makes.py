@@ -3,11 +3,11 @@
     python examples/five_makes.py --config examples/five_makes.yaml --out runs/makes \
       --pairs data/real_pairs/train/hr data/real_pairs/train/lr --pairs data/real_pairs/val/hr data/real_pairs/val/lr
 
-The recipe is a file as `degrade train --dry-run` prints it, without pairs, and what it starts from must not have seen
-any of the pairs. For each make, a degrader is trained on the pairs of the other four, and the report compares it with
-the make that was left out, told the looks by the half of its LR that nothing is measured against. ``--untrained``
-scores a degrader as it is instead. Run again, it resumes where it stopped. It prints the mean and the spread over the
-makes, and writes all figures to ``--out``.
+The recipe is a file of settings for `degrade train --preset tiny --config`, without pairs, and what it starts from must
+not have seen any of the pairs. For each make, a degrader is trained on the pairs of the other four, and the report
+compares it with the make that was left out, told the looks by the half of its LR that nothing is measured against.
+``--untrained`` scores a degrader as it is instead. Run again, it resumes where it stopped. It prints the mean and the
+spread over the makes, and writes all figures to ``--out``.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from comparison.makes import MAKES, split_makes
+from comparison.makes import MAKES, check_unseen, split_makes
 from degrade.files.store import write_atomic
 from degrade.realism.report import RealismConfig, evaluate
 from degrade.training.config import DegraderTrainConfig, config_from_options
@@ -74,16 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--makes", nargs="+", choices=MAKES, default=tuple(MAKES))
     parser.add_argument("--crops", type=int, default=96)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
+    parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="no")
     parser.add_argument("--out", "-o", type=Path, required=True)
     given = parser.parse_args(arguments)
+    config = config_from_options("tiny", given.config, {})[0] if given.config else None
+    if start := config.start_from if config else given.untrained:
+        check_unseen(start, given.makes)
     folders = split_makes(given.pairs, given.out / "pairs")
     reports = {}
     for make in given.makes:
         out = given.out / make
         degrader, before = given.untrained, ""
-        if given.config:
-            config, _ = config_from_options(None, given.config, {})
+        if config:
             degrader = train_without(config, make, folders, given.out, given.mixed_precision)
             before = config.start_from
         file = out / "report.json"

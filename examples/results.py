@@ -83,7 +83,7 @@ def train_degraders(data: Path, out: Path, mixed_precision: str) -> tuple[str, s
 
 def train_without_makes(data: Path, out: Path, mixed_precision: str) -> str:
     """The folder of the degrader that has not seen a make, with {make} for the make, by the recipe of five_makes.py."""
-    recipe, _ = config_from_options(None, MAKES_RECIPE, {})
+    recipe, _ = config_from_options("tiny", MAKES_RECIPE, {})
     config = with_settings(recipe, {"data.hr_dir": str(data / "hr"), "data.lr_dirs": (str(data / "real_lr"),)})
     pairs = data / "real_pairs"
     folders = split_makes([(pairs / part / "hr", pairs / part / "lr") for part in ("train", "val")], out / "pairs")

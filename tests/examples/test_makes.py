@@ -51,7 +51,7 @@ def test_a_make_is_judged_by_what_learned_from_the_others(load, pairs, tmp_path,
 
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "evaluate", evaluate)
-    (tmp_path / "recipe.yaml").write_text("start_from: tiny-x4\n")
+    (tmp_path / "recipe.yaml").write_text("start_from: tiny-x4-free\n")
     arguments = ["--config", str(tmp_path / "recipe.yaml"), "--pairs", *map(str, pairs), "--out", str(tmp_path / "out")]
     module.main(arguments)
     everything = sorted(f"{name}{end}" for name in NAMES for end in "ab")
@@ -64,6 +64,16 @@ def test_a_make_is_judged_by_what_learned_from_the_others(load, pairs, tmp_path,
     assert rows[2].startswith("| kid | 3.000 ± 1.414 |")  # of 1..5
     module.main(arguments)  # again: the reports are there
     assert len(judged) == 5
+
+
+@pytest.mark.parametrize("source", ["--config", "--untrained"])
+def test_a_degrader_that_has_seen_a_make_is_refused_before_anything_is_trained(load, pairs, tmp_path, source) -> None:
+    (tmp_path / "recipe.yaml").write_text("start_from: tiny-x4\n")
+    given = str(tmp_path / "recipe.yaml") if source == "--config" else "tiny-x4"
+    arguments = [source, given, "--pairs", *map(str, pairs), "--out", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="tiny-x4 is tiny-x4, which has learned from pairs of Canon"):
+        load("five_makes").main(arguments)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_pair_of_no_make_is_named(load, pairs, tmp_path) -> None:
@@ -133,5 +143,6 @@ def test_degraders_are_compared_on_pairs_and_shown(load, pairs, tiny_degrader, t
 
 def test_the_recipe_of_the_five_trainings_is_valid_and_knows_no_pair(load) -> None:
     module = load("five_makes")
-    config, _ = module.config_from_options(None, Path(module.__file__).with_suffix(".yaml"), {})
-    assert config.schedule.steps == 1500 and len(config.data.recipes) == 7 and not config.data.pairs
+    config, _ = module.config_from_options("tiny", Path(module.__file__).with_suffix(".yaml"), {})
+    assert config.schedule.steps == 400 and len(config.data.recipes) == 9 and not config.data.pairs
+    module.check_unseen(config.start_from, list(module.MAKES))
