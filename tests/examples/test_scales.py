@@ -319,3 +319,25 @@ def test_the_pictures_show_what_the_fixed_network_makes_where_no_student_is_trai
          "--steps-small", "4", "--arms", "bicubic", "oracle"]
     )  # fmt: skip
     assert shown == [["bicubic", "true pairs (oracle)"]]
+
+
+def test_the_page_needs_the_hidden_world_at_three_scales_each_in_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import results
+
+    calls: list[list[str]] = []
+    monkeypatch.setattr(results, "train_degraders", lambda *_: ("synthetic", "real"))
+    monkeypatch.setattr(results, "train_without_makes", lambda *_: "unseen")
+    monkeypatch.setattr(results, "write_page", lambda _: None)
+    monkeypatch.setattr(results.deciding_table, "main", calls.append)
+    for other in (results.severity, results.ablation):
+        monkeypatch.setattr(other, "main", lambda _: None)
+    results.main(["--data", "data", "--out", str(tmp_path)])
+    options = results.deciding_table.options()
+    hidden = [given for given in map(options.parse_args, calls) if given.world == "hidden"]
+    assert [(given.out.relative_to(tmp_path).as_posix(), given.scale) for given in hidden] == [
+        ("hidden", 4), ("hidden-x2", 2), ("hidden-x1", 1)
+    ]  # fmt: skip
+    assert all((given.networks, given.degrader) == (["small"], "real") for given in hidden)
+    assert len({given.out for given in map(options.parse_args, calls)}) == len(calls) == 5
