@@ -33,22 +33,43 @@ from degrade.training.loop import RunOptions
 from degrade.training.run import train
 
 WORLD = Path(__file__).parent / "hidden_world.yaml"
-SCALE = 4
+SCALE = 4  # whose HR pixels its shake is measured in
 MAX_SIDE = 1024
 SHOWN = ("kid", "frechet", "spectrum_distance", "w1_mean_in_real_sd", "classifier_accuracy", "taken_for_real", "recall")
 
 
-def make_world(hr_dir: Path, world: Path, seed: int) -> None:
+def camera_recipe(scale: int = SCALE) -> Recipe:
+    """Read what the camera does: it shakes by as many LR pixels at every scale, and all else is in LR pixels anyway."""
+    recipe = Recipe.from_file(WORLD).to_dict()
+    for step in recipe["steps"]:
+        if step["op"] == "blur":
+            step["length_px"] = [length * scale / SCALE for length in step["length_px"]]
+    return Recipe.from_dict(recipe)
+
+
+def make_world(hr_dir: Path, world: Path, seed: int, scale: int = SCALE) -> None:
     """Write world/given_lr, world/given_hr, and world/truth/{hr,lr}: each photograph to one of the three, by its name.
 
+    Args:
+        hr_dir: HR photographs.
+        world: folder to write; one with the same settings is kept.
+        seed: decides which photograph goes where, and what the camera does to it.
+        scale: HR side / LR side, 1..4.
+
     Raises:
-        ValueError: ``world`` was made from other photographs or with another seed.
+        ValueError: ``world`` was made from other photographs, or with another seed or scale.
     """
-    recipe, sources = Recipe.from_file(WORLD), list_sources(hr_dir)
-    settings = json.dumps({"seed": seed, "photographs": [source.name for source in sources]})
+    recipe, sources = camera_recipe(scale), list_sources(hr_dir)
+    stated: dict[str, object] = {"seed": seed, "photographs": [source.name for source in sources]}
+    if scale != SCALE:  # worlds that do not state it are older, and of this scale
+        stated["scale"] = scale
+    settings = json.dumps(stated)
     if world.exists():
         if (world / "settings.json").read_text() != settings:
-            raise ValueError(f"{world} was made with other photographs or another seed; give another --out")
+            raise ValueError(
+                f"{world} was made with other photographs, another seed or another scale than {scale}; "
+                "give another --out"
+            )
         return
     unfinished = world.with_name(world.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -56,11 +77,11 @@ def make_world(hr_dir: Path, world: Path, seed: int) -> None:
         (unfinished / folder).mkdir(parents=True)
     for number, source in enumerate(sources):
         image = shrink_to(read_image(source.read()), MAX_SIDE)
-        height, width = (side // (8 * SCALE) * 8 * SCALE for side in image.shape[:2])
+        height, width = (side // (8 * scale) * 8 * scale for side in image.shape[:2])
         hr = np.ascontiguousarray(image[:height, :width])
         digest = int(hashlib.sha256(f"{seed}/{source.name}".encode()).hexdigest(), 16)
         with torch.inference_mode():
-            lr = to_image(Recipe.apply(to_tensor(hr), [recipe.draw(digest % 2**62, SCALE)])[0])
+            lr = to_image(Recipe.apply(to_tensor(hr), [recipe.draw(digest % 2**62, scale)])[0])
         part, name = digest % 10, f"{number:05d}.png"
         files = {"given_lr": lr} if part < 4 else {"given_hr": hr} if part < 8 else {"truth/hr": hr, "truth/lr": lr}
         for folder, picture in files.items():

@@ -6,7 +6,7 @@ Two degraders are trained first: one on recipes alone, which has seen no real LR
 further, on real pairs and most of the real LR photographs, for everything else. For the table of five makes, five more
 are trained, each on the pairs of four makes. Nothing here has seen the images it is tested on. The parts between marks
 in RESULTS.md are then replaced by the tables of this run, and its picture too; the table of makes lies in
-``--out``/makes.
+``--out``/makes, those of the hidden world at scale 2 and 1 in ``--out``/hidden-x2 and ``--out``/hidden-x1.
 """
 
 import argparse
@@ -33,6 +33,7 @@ PAGE = Path(__file__).parent / "RESULTS.md"
 MAKES_RECIPE = Path(__file__).parent / "five_makes.yaml"
 AFTER_RESIZE = "examples/recipes/after-resize.yaml"  # so run this where README lies
 RECIPES = ("real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic", AFTER_RESIZE, AFTER_RESIZE)
+HIDDEN = {"hidden": 4, "hidden-x2": 2, "hidden-x1": 1}  # scale of the hidden world, by folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     how = ["--data", str(given.data), "--workers", given.workers, "--mixed-precision", given.mixed_precision]
     deciding_table.main([*how, "--out", str(out / "camera"), "--degrader", real])
     severity.main([*how, "--out", str(out / "severity"), "--shards", str(out / "camera" / "shards" / "ours")])
-    hidden = ["--out", str(out / "hidden"), "--degrader", real, "--world", "hidden", "--networks", "small"]
-    deciding_table.main([*how, *hidden])
+    for name, scale in HIDDEN.items():
+        hidden = ["--degrader", real, "--world", "hidden", "--scale", str(scale), "--networks", "small"]
+        deciding_table.main([*how, "--out", str(out / name), *hidden])
     unseen = train_without_makes(given.data, out / "degraders-of-makes", given.mixed_precision)
     deciding_table.main([*how, "--out", str(out / "makes"), "--world", "makes", "--degrader", unseen])
     base = str(out / "camera")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from comparison.worlds import World
+from comparison.worlds import SCALE, World
 from degrade.recipes.recipe import Recipe
 from degrade.synth.job import resolve_job
 from degrade.synth.manifest import read_manifest
@@ -58,6 +58,19 @@ def depends_on_make(name: str, degrader: str) -> bool:
     return own_degrader or arm.looks or arm.kind in ("colearned", "others", "truth")
 
 
+def obstacle(name: str, scale: int) -> str:
+    """Say why the pairs of an arm cannot be made at a scale; "" where they can."""
+    arm = ARMS[name]
+    if arm.kind == "colearned" and scale != SCALE:
+        return f"the student that its degrader learns beside has scale {SCALE}"
+    if arm.recipe:
+        try:
+            Recipe.load(arm.recipe).draw(0, scale)
+        except ValueError as err:
+            return str(err)
+    return ""
+
+
 def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
     """Make the stored pairs of an arm, as `degrade synth` writes them; what is finished already is kept.
 
@@ -78,9 +91,10 @@ def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
     if _true_pairs(world, arm):
         return
     learned = arm.kind in ("learned", "colearned")
-    recipe = "" if learned else arm.recipe or world.truth_recipe
+    recipe = Recipe.load(arm.recipe) if arm.recipe else world.truth_recipe
     settings = SynthSettings(
-        recipe=Recipe.load(recipe).to_dict() if recipe else None,
+        scale=world.scale,
+        recipe=None if learned or recipe is None else recipe.to_dict(),
         crop_size=HR_CROP,
         crops_per_image=CROPS_PER_IMAGE,
         variants=world.variants,

@@ -15,17 +15,17 @@ SIZES = {"small": (24, 6), "compact": (64, 16)}
 LEARNING_RATE, WARMUP_STEPS = 1e-3, 50
 
 
-def compact_network(seed: int, size: str = "small") -> Compact:
-    """Build a new one, initialised from ``seed`` without touching the global generator."""
+def compact_network(seed: int, size: str = "small", scale: int = 4) -> Compact:
+    """Build a new one, initialised from ``seed`` without touching the global generator; it adds to LR, repeated."""
     features, convolutions = SIZES[size]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Compact(num_feat=features, num_conv=convolutions, upscale=4, act_type="prelu")
+        return Compact(num_feat=features, num_conv=convolutions, upscale=scale, act_type="prelu")
 
 
-def load_compact_network(file: Path, size: str = "small") -> Compact:
+def load_compact_network(file: Path, size: str = "small", scale: int = 4) -> Compact:
     """Load a trained one."""
-    network = compact_network(0, size)
+    network = compact_network(0, size, scale)
     network.load_state_dict(load_file(file))
     return network.eval()
 
@@ -38,20 +38,22 @@ def train_compact_network(
     seed: int,
     mixed_precision: str,
     size: str = "small",
+    scale: int = 4,
     calls: Mapping[int, Callable[[Compact], None]] | None = None,
 ) -> None:
     """Train from nothing and write the weights.
 
     Args:
-        batch_of: step -> hr (B, 3, 4h, 4w) and lr (B, 3, h, w) in [0, 1].
+        batch_of: step -> hr (B, 3, scale h, scale w) and lr (B, 3, h, w) in [0, 1].
         file: of the weights.
         steps: updates.
         seed: of the initial weights.
         mixed_precision: "no" or "bf16".
         size: of `SIZES`.
+        scale: HR side / LR side.
         calls: functions by step, each called with the network once so many steps are done.
     """
-    network = compact_network(seed, size)
+    network = compact_network(seed, size, scale)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.0)
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from comparison.arms import ARMS
+from comparison.arms import ARMS, obstacle
 from comparison.curves import Curve, draw_curves
 from comparison.makes import MAKES
 from comparison.pictures import show_arms
 from comparison.runs import Run
-from comparison.scores import TestImages, bicubic
+from comparison.scores import TestImages
 from comparison.table import DIGITS, Row, difference, markdown, metrics_of, row_of, table_of_arms
 from comparison.table_of_makes import (
     finished_everywhere,
@@ -44,7 +44,7 @@ Tests = Mapping[str, TestImages]  # by world
 def write_table(runs: Sequence[Run], tests: TestImages) -> str:
     """Write table.md of one world, with a table for each network, from the runs that are finished; return its text."""
     (world,) = runs[0].worlds
-    text = about(tests)
+    text = about(tests) + impossible(tests.scale)
     for network in dict.fromkeys(run.network for run in runs):
         rows = rows_of(runs, network, world, tests)
         text += f"\n{heading(runs, network)}\n\n"
@@ -85,6 +85,12 @@ def about(tests: TestImages) -> str:
     return f"NIQE of the HR itself: {tests.niqe_of_hr():.2f}. Left out: {'; '.join(tests.left_out) or 'nothing'}.\n"
 
 
+def impossible(scale: int) -> str:
+    """Write a line with the arms that cannot be made at a scale, and why; "" when there is none."""
+    reasons = [f"{ARMS[name].title}: {reason}" for name in ARMS if (reason := obstacle(name, scale))]
+    return f"Arms that cannot be made at scale {scale}: {'; '.join(reasons)}.\n" if reasons else ""
+
+
 def heading(runs: Sequence[Run], network: str) -> str:
     return f"{TITLES[network]}, {next(run.steps for run in runs if run.network == network)} steps:"
 
@@ -95,7 +101,8 @@ def without_features(rows: Mapping[str, Row]) -> str:
 
 def rows_of(runs: Sequence[Run], network: str, world: str, tests: TestImages) -> dict[str, Row]:
     """Collect the rows of one network in one world, by arm: plain enlargement, and the runs that are finished."""
-    rows = {"": row_of("bicubic enlargement", [{**tests.score(bicubic), "seconds": 0}])}
+    plain = "LR as it is" if tests.scale == 1 else "bicubic enlargement"
+    rows = {"": row_of(plain, [{**tests.score(tests.bicubic), "seconds": 0}])}
     for name in dict.fromkeys(run.arm for run in runs):
         kept = [run.kept(world) for run in runs if (run.network, run.arm) == (network, name)]
         if finished := [scores for scores in kept if scores is not None]:
@@ -127,7 +134,8 @@ def half_strength(runs: Sequence[Run], network: str, tests: Tests) -> str:
             levels = [tests[world].psnr_at_half_strength(trained) for world in run.worlds]
             found[run.arm] = found.get(run.arm, []) + levels
     halves = (f"{ARMS[arm].title}: {np.mean(each):.2f}" for arm, each in found.items() if len(each) == len(tests))
-    text = "PSNR-Y in dB of the first seed, with half of what the network adds to the enlargement: "
+    added = "to LR" if {images.scale for images in tests.values()} == {1} else "to the enlargement"
+    text = f"PSNR-Y in dB of the first seed, with half of what the network adds {added}: "
     return f"{text}{'; '.join(halves)}.\n"
 
 
@@ -151,12 +159,15 @@ def write_curves(runs: Sequence[Run], file: Path) -> None:
 
 
 def write_pictures(runs: Sequence[Run], tests: Tests) -> None:
-    """Write pictures.png of each world, with what the students of the first seed make of its images."""
+    """Write pictures.png of each world, with what the networks of the first seed make of its images.
+
+    They are our students, or without one the first network that is trained.
+    """
+    trained = [run.network for run in runs]
+    network = "student" if "student" in trained else trained[0]
     for world, images in tests.items():
         first = {
-            run.arm: run
-            for run in runs
-            if run.network == "student" and run.seed == runs[0].seed and world in run.worlds
+            run.arm: run for run in runs if run.network == network and run.seed == runs[0].seed and world in run.worlds
         }
         sheet = show_arms(images, {ARMS[name].title: first[name].trained() for name in SHOWN if name in first})
         write_atomic(runs[0].setup.home(world) / "pictures.png", sheet)

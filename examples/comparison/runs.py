@@ -13,9 +13,9 @@ from torch import nn
 from comparison.arms import HR_CROP, depends_on_make, identity, make_pairs, pairs_of
 from comparison.compact_network import load_compact_network, train_compact_network
 from comparison.makes import MAKES
-from comparison.scores import SCALE, TestImages, keep_scores, kept_scores
+from comparison.scores import TestImages, keep_scores, kept_scores
 from comparison.student import arm_config, base_student, colearned_config, curve_of, train_run
-from comparison.worlds import World, the_world
+from comparison.worlds import SCALE, World, the_world
 from upsample.model import ResidualShiftUpsampler
 from upsample.training.data import PairConfig, PairData
 
@@ -40,6 +40,7 @@ class Setup:
         degrader: shipped name or folder of the one that makes "ours"; {make} stands for the make.
         mixed_precision: "no" or "bf16".
         steps: updates.
+        scale: HR side / LR side.
     """
 
     data: Path
@@ -47,14 +48,19 @@ class Setup:
     degrader: str
     mixed_precision: str
     steps: Steps = Steps()
+    scale: int = SCALE
 
     def home(self, world: str) -> Path:
         """Return the folder of one world; a make has its own, beside what all makes share."""
         return self.out / world if world in MAKES else self.out
 
+    def world(self, name: str) -> World:
+        """Return the world with a name."""
+        return the_world(name, self.data, self.out, self.scale)
+
     def tests(self, world: str) -> TestImages:
         """Read the images that a world is tested on."""
-        return TestImages(the_world(world, self.data, self.out), self.data / "iqa" / "niqe_modelparameters.mat")
+        return TestImages(self.world(world), self.data / "iqa" / "niqe_modelparameters.mat")
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Run:
     @property
     def world(self) -> World:
         """Return the world that it is trained in."""
-        return the_world(self.worlds[0], self.setup.data, self.setup.out)
+        return self.setup.world(self.worlds[0])
 
     @property
     def degrader(self) -> str:
@@ -138,7 +144,7 @@ class Run:
         """Load the trained network."""
         if self.network == "student":
             return ResidualShiftUpsampler.from_pretrained(self.folder / "student").eval()
-        return load_compact_network(self.folder / f"{self.network}.safetensors", self.network)
+        return load_compact_network(self.folder / f"{self.network}.safetensors", self.network, self.world.scale)
 
     def settings(self, world: str) -> dict[str, object]:
         """Return what decides its scores, to be kept beside them."""
@@ -150,6 +156,8 @@ class Run:
             "steps": self.steps,
             "mixed_precision": self.setup.mixed_precision,
             "pairs": identity(self.stored),
+            # Runs that do not state it are older, and of this scale.
+            **({} if self.world.scale == SCALE else {"scale": self.world.scale}),
         }
 
     def scores_file(self, world: str) -> Path:
@@ -217,13 +225,14 @@ def train_and_score(run: Run) -> None:
 def train_compact(run: Run, curve: LearningCurve) -> dict[int, dict[str, float]]:
     """Train a compact network from nothing, and return its learning curve by step and world."""
     stored = pairs_of(run.world, run.arm, run.beside.folder) if run.arm == "colearned" else run.stored
-    pairs = PairData(stored, scale=SCALE, hr_crop=HR_CROP, batch_size=16, seed=run.seed)
+    scale = run.world.scale
+    pairs = PairData(stored, scale=scale, hr_crop=HR_CROP, batch_size=16, seed=run.seed)
     quarters = {
         step: partial(curve.add, step) for step in range(run.steps // POINTS, run.steps + 1, run.steps // POINTS)
     }
     train_compact_network(
         pairs.__getitem__, run.folder / f"{run.network}.safetensors", size=run.network, steps=run.steps, seed=run.seed,
-        mixed_precision=run.setup.mixed_precision, calls=quarters,
+        scale=scale, mixed_precision=run.setup.mixed_precision, calls=quarters,
     )  # fmt: skip
     return curve.found
 

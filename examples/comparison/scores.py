@@ -24,7 +24,6 @@ from upsample.evaluation.comb import comb, log_spectra
 from upsample.evaluation.sets import SIDE, cut_crops
 from upsample.metrics import psnr_y, ssim_y
 
-SCALE = 4
 TEST_LR_SIDE = 128  # the middle of LR images without HR
 
 Upscale = Callable[[Tensor], Tensor]
@@ -43,11 +42,12 @@ class TestImages:
     """
 
     def __init__(self, world: World, niqe: Path) -> None:
+        self.scale = world.scale
         hr, lr = world.test_pairs
-        pairs, self.left_out = aligned_pairs([(str(hr), str(lr))], scale=SCALE, min_side=16)
+        pairs, self.left_out = aligned_pairs([(str(hr), str(lr))], scale=self.scale, min_side=16)
         if not pairs:
             raise ValueError(f"no pair of {hr} and {lr} can be tested on; the first reason: {self.left_out[0]}")
-        self.pairs = [_middles(hr, lr, world.test_side) for hr, lr in pairs]
+        self.pairs = [_middles(hr, lr, world.test_side, self.scale) for hr, lr in pairs]
         images = [] if world.test_lr is None else [read_image(source.read()) for source in list_sources(world.test_lr)]
         self.lr = [image[_middle_of(image, TEST_LR_SIDE)] for image in images]
         self.metrics = load_scorers([f"niqe={niqe}", "gmsd"])
@@ -60,11 +60,12 @@ class TestImages:
         """Score an upscaler on every pair, on all pairs as a set (comb), and on every LR image without HR (NIQE).
 
         Args:
-            upscale: (1, 3, h, w) in [0, 1] -> (1, 3, 4h, 4w).
+            upscale: (1, 3, h, w) in [0, 1] -> (1, 3, scale h, scale w).
 
         Returns:
             ``pairs`` and ``lr``, by the number of the image and by metric, without feature_distance where its weights
-            are not installed; ``set``: comb and comb_peak of all pairs as one set, {} where all are too small.
+            are not installed; ``set``: comb and comb_peak of all pairs as one set, {} where all are too small, and at
+            scale 1.
         """
         made = [_run(upscale, lr) for _, lr in self.pairs]
         pairs = {str(n): self._score_pair(sr, hr) for n, (sr, (hr, _)) in enumerate(zip(made, self.pairs, strict=True))}
@@ -73,8 +74,8 @@ class TestImages:
 
     def _score_pair(self, sr: Rgb, hr: Rgb) -> dict[str, float]:
         scores = {
-            "psnr_y": psnr_y(sr, hr, SCALE),
-            "ssim_y": ssim_y(sr, hr, SCALE),
+            "psnr_y": psnr_y(sr, hr, self.scale),
+            "ssim_y": ssim_y(sr, hr, self.scale),
             "niqe": self.niqe(sr),
             "gmsd": float(self.metrics["gmsd"](to_tensor(sr), to_tensor(hr))),
         }
@@ -86,23 +87,29 @@ class TestImages:
 
     def _comb(self, made: list[Rgb]) -> dict[str, float]:
         """Measure what repeats with the period of the scale in all SR images, less that of HR: mean and largest."""
+        if self.scale == 1:  # nothing is enlarged, so nothing repeats with a period of 1 px
+            return {}
         whole = [(sr, hr) for sr, (hr, _) in zip(made, self.pairs, strict=True) if min(hr.shape[:2]) >= SIDE]
         if not whole:
             return {}
         cut = [cut_crops({"sr": sr, "hr": hr}, scenes=len(whole), seed=n) for n, (sr, hr) in enumerate(whole)]
         sr, hr = (log_spectra(np.concatenate([crops[name] for crops in cut])).mean(0) for name in ("sr", "hr"))
-        teeth = comb(sr, hr, SCALE)
+        teeth = comb(sr, hr, self.scale)
         return {"comb": float(teeth.mean()), "comb_peak": float(teeth.max())}
+
+    def bicubic(self, lr: Tensor) -> Tensor:
+        """Enlarge LR by bicubic interpolation, the first row of every table; at scale 1 it is LR as it is."""
+        return enlarge(lr, self.scale).clamp(0, 1)
 
     def psnr(self, upscale: Upscale) -> float:
         """Compute the mean PSNR-Y over the pairs, in dB."""
-        return sum(psnr_y(_run(upscale, lr), hr, SCALE) for hr, lr in self.pairs) / len(self.pairs)
+        return sum(psnr_y(_run(upscale, lr), hr, self.scale) for hr, lr in self.pairs) / len(self.pairs)
 
     def psnr_at_half_strength(self, upscale: Upscale) -> float:
         """Compute PSNR-Y in dB with half of what a network adds: higher than the whole where it adds too much."""
 
         def half(lr: Tensor) -> Tensor:
-            return (upscale(lr) + bicubic(lr)) / 2
+            return (upscale(lr) + self.bicubic(lr)) / 2
 
         return self.psnr(half)
 
@@ -114,11 +121,6 @@ class TestImages:
         """Naturalness without a reference; smaller is better."""
         with torch.inference_mode():
             return float(self.metrics["niqe"](to_tensor(image)))
-
-
-def bicubic(lr: Tensor) -> Tensor:
-    """Enlarge LR by bicubic interpolation, the first row of every table."""
-    return enlarge(lr, SCALE).clamp(0, 1)
 
 
 def keep_scores(file: Path, settings: dict[str, object], scores: Mapping[str, Any], seconds: float) -> None:
@@ -145,13 +147,13 @@ def _run(upscale: Upscale, lr: Rgb) -> Rgb:
         return to_image(upscale(to_tensor(lr)).clamp(0, 1)[0])
 
 
-def _middles(hr: Rgb, lr: Rgb, hr_side: int) -> tuple[Rgb, Rgb]:
+def _middles(hr: Rgb, lr: Rgb, hr_side: int, scale: int) -> tuple[Rgb, Rgb]:
     """Cut the same middle out of both images of a pair; 0 keeps the whole."""
     if not hr_side:
         return hr, lr
-    rows, columns = _middle_of(lr, hr_side // SCALE)
+    rows, columns = _middle_of(lr, hr_side // scale)
     return (
-        hr[rows.start * SCALE : rows.stop * SCALE, columns.start * SCALE : columns.stop * SCALE],
+        hr[rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale],
         lr[rows, columns],
     )
 

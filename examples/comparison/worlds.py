@@ -5,7 +5,10 @@ from functools import cache
 from pathlib import Path
 
 from comparison.makes import MAKES, halves, link_pairs, split_makes
-from hidden_world import WORLD, make_world
+from degrade.recipes.recipe import Recipe
+from hidden_world import camera_recipe, make_world
+
+SCALE = 4  # of the real pairs, and of our student
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,13 @@ class World:
         looks_dir: LR photographs of the world, without their HR: whose codes an arm may take.
         real_lr: folders of LR photographs for D_L of a degrader that learns; ``looks_dir`` is one of them.
         truth_pairs: folders (hr, lr) of true pairs, for the oracle alone; () for ``truth_recipe``.
-        truth_recipe: what the world does to an HR photograph, for the oracle alone; "" when there are true pairs.
+        truth_recipe: what the world does to an HR photograph, for the oracle alone; None when there are true pairs.
         test_pairs: folders (hr, lr) that nothing is trained on.
         test_lr: LR photographs without HR that nothing is trained on; None for none.
         test_side: whole test images, 0, or the middle of so many HR pixels.
         other_pairs: pairs of folders (hr, lr) of other makes, for the arm "others" alone.
         variants: how often every crop of ``hr_dir`` is degraded for the stored pairs.
+        scale: HR side / LR side.
     """
 
     name: str
@@ -31,20 +35,27 @@ class World:
     looks_dir: Path
     real_lr: tuple[Path, ...]
     truth_pairs: tuple[Path, Path] | tuple[()]
-    truth_recipe: str
+    truth_recipe: Recipe | None
     test_pairs: tuple[Path, Path]
     test_lr: Path | None
     test_side: int = 0
     other_pairs: tuple[tuple[Path, Path], ...] = ()
     variants: int = 8
+    scale: int = SCALE
 
 
 @cache
-def the_world(name: str, data: Path, out: Path) -> World:
-    """Return the world with a name, made once in a process; its files are made under ``out`` if they are missing."""
+def the_world(name: str, data: Path, out: Path, scale: int = SCALE) -> World:
+    """Return the world with a name, made once in a process; its files are made under ``out`` if they are missing.
+
+    Raises:
+        ValueError: only the hidden world has other scales than `SCALE`.
+    """
+    if name != "hidden" and scale != SCALE:
+        raise ValueError(f"the pairs of the world {name} have scale {SCALE}, not {scale}; give --world hidden")
     if name in MAKES:
         return world_of_make(name, data, out)
-    return camera_world(data) if name == "camera" else hidden_world(data, out)
+    return camera_world(data) if name == "camera" else hidden_world(data, out, scale)
 
 
 def camera_world(data: Path) -> World:
@@ -57,26 +68,30 @@ def camera_world(data: Path) -> World:
         looks_dir=train[1],
         real_lr=(train[1], web / "realset80", web / "rni15"),
         truth_pairs=train,
-        truth_recipe="",
+        truth_recipe=None,
         test_pairs=(pairs / "val" / "hr", pairs / "val" / "lr"),
         test_lr=web / "realsrset",
     )
 
 
-def hidden_world(data: Path, out: Path) -> World:
-    """Make the world of `hidden_world.py`: its LR without HR, HR of other scenes, and true pairs of a third part."""
-    world = out / "world"
-    make_world(data / "hr", world, seed=0)
+def hidden_world(data: Path, out: Path, scale: int) -> World:
+    """Make the world of `hidden_world.py`: its LR without HR, HR of other scenes, and true pairs of a third part.
+
+    At scale 1, where upscaling is denoising, real photographs at high ISO are its LR without HR, if they are there.
+    """
+    world, noisy = out / "world", data / "real_lr" / "high_iso"
+    make_world(data / "hr", world, seed=0, scale=scale)
     return World(
         name="hidden",
         hr_dir=world / "given_hr",
         looks_dir=world / "given_lr",
         real_lr=(world / "given_lr",),
         truth_pairs=(),
-        truth_recipe=str(WORLD),
+        truth_recipe=camera_recipe(scale),
         test_pairs=(world / "truth" / "hr", world / "truth" / "lr"),
-        test_lr=None,
+        test_lr=noisy if scale == 1 and noisy.is_dir() else None,
         test_side=512,
+        scale=scale,
     )
 
 
@@ -96,7 +111,7 @@ def world_of_make(make: str, data: Path, out: Path) -> World:
         looks_dir=given[1],
         real_lr=(given[1],),
         truth_pairs=given,
-        truth_recipe="",
+        truth_recipe=None,
         test_pairs=link_pairs(second, out / "halves" / make / "tested"),
         test_lr=None,
         other_pairs=tuple(pair for other, pair in folders.items() if other != make),

@@ -177,7 +177,7 @@ def test_scores_are_kept_with_their_settings_and_others_are_refused(tmp_path: Pa
 def test_who_finds_the_hr_has_the_best_scores_and_pairs_that_lie_apart_are_left_out(
     data: Path, plain_metrics, photographs
 ) -> None:
-    from comparison.scores import TestImages, bicubic
+    from comparison.scores import TestImages
     from comparison.worlds import camera_world
 
     chelsea = photographs["chelsea"]
@@ -189,7 +189,7 @@ def test_who_finds_the_hr_has_the_best_scores_and_pairs_that_lie_apart_are_left_
     assert len(tests.left_out) == 1 and "shifted.png" in tests.left_out[0]
     truth = {lr.tobytes(): to_tensor(hr) for hr, lr in tests.pairs}
     known = tests.score(lambda lr: truth.get((lr * 255).round().byte()[0].permute(1, 2, 0).numpy().tobytes(), lr))
-    plain = tests.score(bicubic)
+    plain = tests.score(tests.bicubic)
     for image in ("0", "1"):
         assert known["pairs"][image]["psnr_y"] == 100 and known["pairs"][image]["ssim_y"] == pytest.approx(1)
         assert known["pairs"][image]["gmsd"] == 0 < plain["pairs"][image]["gmsd"]
@@ -269,10 +269,10 @@ def test_every_arm_has_its_own_pairs_as_many_as_the_others_and_making_them_again
 ) -> None:
     from comparison.arms import ARMS, identity, make_pairs, pairs_of
     from comparison.worlds import camera_world
-    from hidden_world import WORLD
+    from hidden_world import camera_recipe
 
     paired, shards = replace(camera_world(data), other_pairs=(("a", "b"), ("c", "d"))), tmp_path / "shards"
-    hidden = replace(paired, truth_pairs=(), truth_recipe=str(WORLD))
+    hidden = replace(paired, truth_pairs=(), truth_recipe=camera_recipe())
 
     def all_pairs() -> dict[str, PairConfig]:
         for name in ARMS:

@@ -173,7 +173,7 @@ def test_the_hidden_world_keeps_its_three_parts_apart_and_is_not_mixed_with_anot
     some = next(iter(names["truth/hr"]))
     hr, lr = (read_image(world / "truth" / side / some) for side in ("hr", "lr"))
     assert hr.shape[0] == 4 * lr.shape[0] and hr.shape[1] == 4 * lr.shape[1]
-    with pytest.raises(ValueError, match="was made with other photographs or another seed"):
+    with pytest.raises(ValueError, match="was made with other photographs, another seed or another scale than 4; give"):
         module.make_world(photo_folder, world, seed=1)
 
 

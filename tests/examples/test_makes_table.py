@@ -219,7 +219,7 @@ def test_the_share_of_the_way_is_from_the_best_recipe_of_each_make_to_its_true_p
 def test_hr_itself_has_no_comb_and_no_feature_distance_and_a_pattern_of_the_scale_has(
     data: Path, tmp_path: Path, plain_metrics
 ) -> None:
-    from comparison.scores import TestImages, bicubic
+    from comparison.scores import TestImages
     from comparison.worlds import the_world
 
     tests = TestImages(the_world("Sony", data, tmp_path / "out"), Path("niqe.mat"))
@@ -228,7 +228,8 @@ def test_hr_itself_has_no_comb_and_no_feature_distance_and_a_pattern_of_the_scal
     hr, chequers, plain = (
         tests.score(upscale)
         for upscale in (
-            lambda lr: truth[lr.numpy().tobytes()], lambda lr: (bicubic(lr) + pattern).clamp(0, 1), bicubic,
+            lambda lr: truth[lr.numpy().tobytes()], lambda lr: (tests.bicubic(lr) + pattern).clamp(0, 1),
+            tests.bicubic,
         )
     )  # fmt: skip
     assert hr["set"] == {"comb": 0, "comb_peak": 0} and chequers["set"]["comb_peak"] > plain["set"]["comb_peak"] + 1
