@@ -18,7 +18,6 @@ from degrade.networks.block_quantiser import BlockQuantiser
 from degrade.networks.degradation_encoder import DegradationEncoder
 from degrade.networks.precision import network_precision
 from degrade.networks.pretrained import Pretrained
-from degrade.networks.softener import Softener
 from degrade.networks.texture import phase_planes
 from degrade.networks.unet import UNET_STRIDE, FilmUNet, run_in_tiles
 from degrade.ops.border import repeat_border
@@ -35,11 +34,10 @@ MIN_REFERENCE_SIDE = 16  # px; smaller images are too small to read a code from
 class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
     """Degrade HR images by residual-shifting diffusion, from their clean downsampling to realistic LR images.
 
-    ``x0 = Q(S(b + g + s * (x_t - b)))``, which is (3.1) in docs/method.md. b is the clean (box) downsampling, the
-    anchor of the chain. For each pixel, the network predicts a residual g and a gate s from (x_t / c_t, free noise, HR,
-    b, 8x8 phase; t, code). The gate passes white noise of any local strength to the output; without it, the first noise
-    that is learned is striped. S is a small blur (`Softener`) and Q JPEG's block quantisation (`BlockQuantiser`), both
-    with a strength read from the code.
+    ``x0 = Q(b + g + s * (x_t - b))``, which is (3.1) in docs/method.md. b is the clean (box) downsampling, the anchor
+    of the chain. For each pixel, the network predicts a residual g and a gate s from (x_t / c_t, free noise, HR, b,
+    8x8 phase; t, code). The gate passes white noise of any local strength to the output; without it, the first noise
+    that is learned is striped. Q is JPEG's block quantisation, with a strength read from the code (`BlockQuantiser`).
     The last convolution starts at zero, so an untrained degrader is exactly the clean downsampling.
 
     The chain is ResShift's (arXiv 2307.12348) with its ends swapped, in LR pixels. The idea of a diffusion downsampler
@@ -61,8 +59,6 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
         num_train_timesteps: T, the length of the chain, which is also the largest ``steps``.
         kappa: noise strength of the chain.
         min_noise_level: noise level of the chain's first step.
-        softens: whether there is a `Softener`, and an encoder that measures how soft an image is in its finest octave;
-            older weights have neither.
         bank_size: number of codes in the bank; `set_bank` sets it.
         directions: how codes change along each of `DIRECTIONS`, 3 x code_dim numbers; `set_directions` sets it.
 
@@ -90,7 +86,6 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
         num_train_timesteps: int = 4,
         kappa: float = 1.0,
         min_noise_level: float = 0.2,
-        softens: bool = False,
         bank_size: int = 0,
         directions: Sequence[Sequence[float]] | None = None,
     ) -> None:
@@ -100,14 +95,13 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
         self.scheduler = ResidualShiftScheduler(
             num_train_timesteps=num_train_timesteps, kappa=kappa, min_noise_level=min_noise_level, latent=False
         )
-        self.encoder = DegradationEncoder(code_dim, encoder_widths, finest=softens)
+        self.encoder = DegradationEncoder(code_dim, encoder_widths)
         self.time_embedding = nn.Embedding(num_train_timesteps, embedding_dim)
         # 1x1 convolutions instead of Linear, because they give the same bits for one sample and for a batch.
         self.code_embedding = nn.Sequential(
             nn.Conv2d(code_dim, embedding_dim, 1), nn.SiLU(), nn.Conv2d(embedding_dim, embedding_dim, 1)
         )
         self.unet = FilmUNet(3 + 3 + 3 * scale**2 + 3 + 4, 6, widths, blocks, embedding_dim)
-        self.softener = Softener(code_dim) if softens else None
         self.quantiser = BlockQuantiser(code_dim)
         self.bank = nn.Buffer(torch.zeros(bank_size, code_dim))
         self._backend: Backend = "torch"
@@ -279,11 +273,7 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
                 return self.unet(grid, F.silu(embedding))[..., :height, :width]  # (B, 6, h, w)
 
         residual, gate = run_in_tiles(network, *xt.shape[-2:], tile=tile).chunk(2, dim=1)  # (B, 3, h, w) each
-        change = residual + gate * (xt - anchor)
-        if self.softener is None:
-            return change
-        softened_change, softened_anchor = self.softener(torch.cat([change, anchor], dim=1), code).chunk(2, dim=1)
-        return softened_change + (softened_anchor - anchor)
+        return residual + gate * (xt - anchor)
 
     def use_backend(
         self, backend: Backend, *, bf16: bool = False, on_note: Callable[[str], object] = lambda sentence: None
@@ -381,13 +371,6 @@ class RealisticDegrader(Pretrained, ModelMixin, ConfigMixin):
             )
         self.register_to_config(bank_size=len(codes))
         self.bank = nn.Buffer(codes.detach().to(self.bank).clone())
-
-    def add_softener(self) -> None:
-        """Add a softener to older weights, with what its encoder needs for it; until it is trained, nothing changes."""
-        if self.softener is None:
-            self.encoder.measure_finest()
-            self.register_to_config(softens=True)
-            self.softener = Softener(self.config.code_dim).to(self.device, self.dtype)
 
     def set_directions(self, directions: Tensor) -> None:
         """Set the directions of `move`, which are saved with the weights.

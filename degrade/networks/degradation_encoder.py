@@ -5,10 +5,8 @@ from torch import Tensor, nn
 
 from degrade.networks.block_quantiser import BLOCK_DIM, block_statistics
 from degrade.networks.texture import (
-    FINE_DIM,
     TEXTURE_DIM,
     TEXTURE_PLANES,
-    fine_statistics,
     luma_chroma,
     scaled_texture,
     texture_planes,
@@ -22,14 +20,10 @@ class DegradationEncoder(nn.Module):
     Args:
         code_dim: length of a code.
         widths: channels at the three levels of convolutions.
-        finest: whether it measures the finest octave too (`fine_statistics`), which tells soft images apart.
     """
 
-    def __init__(
-        self, code_dim: int = 16, widths: tuple[int, int, int] = (32, 64, 96), *, finest: bool = False
-    ) -> None:
+    def __init__(self, code_dim: int = 16, widths: tuple[int, int, int] = (32, 64, 96)) -> None:
         super().__init__()
-        self.finest = finest
         first, second, third = widths
         self.features = nn.Sequential(
             nn.Conv2d(TEXTURE_PLANES, first, 3, padding=1),
@@ -43,8 +37,9 @@ class DegradationEncoder(nn.Module):
             nn.Conv2d(second, third, 3, stride=2, padding=1),
             nn.SiLU(),
         )
-        seen = 2 * third + TEXTURE_DIM + BLOCK_DIM + (FINE_DIM if finest else 0)
-        self.head = nn.Sequential(nn.Linear(seen, 2 * third), nn.SiLU(), nn.Linear(2 * third, 2 * code_dim))
+        self.head = nn.Sequential(
+            nn.Linear(2 * third + TEXTURE_DIM + BLOCK_DIM, 2 * third), nn.SiLU(), nn.Linear(2 * third, 2 * code_dim)
+        )
 
     def forward(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the distribution of each image's code (3.2).
@@ -62,19 +57,6 @@ class DegradationEncoder(nn.Module):
         public = (lr.float() + 1) / 2
         texture = scaled_texture(texture_statistics(public))
         blocks = block_statistics(luma_chroma(public)[:, :1]) / 4
-        finest = [scaled_texture(fine_statistics(public))] if self.finest else []
-        measured = torch.cat([texture, blocks, *finest], dim=1).to(features.dtype)
+        measured = torch.cat([texture, blocks], dim=1).to(features.dtype)
         mean, logvar = self.head(torch.cat([features.mean((2, 3)), spread, measured], dim=1)).chunk(2, dim=1)
         return mean, logvar.clamp(-8, 4)
-
-    def measure_finest(self) -> None:
-        """Measure the finest octave from now on; codes stay the same until the network is trained again."""
-        if self.finest:
-            return
-        old = self.head[0]
-        assert isinstance(old, nn.Linear)
-        new = nn.Linear(old.in_features + FINE_DIM, old.out_features).to(old.weight)
-        with torch.no_grad():
-            new.weight.copy_(torch.cat([old.weight, old.weight.new_zeros(old.out_features, FINE_DIM)], dim=1))
-            new.bias.copy_(old.bias)
-        self.head[0], self.finest = new, True

@@ -82,7 +82,6 @@ class Models:
             torch.manual_seed(torch_seed(seed))
             if start_from:
                 degrader = RealisticDegrader.from_pretrained(start_from).train()
-                degrader.add_softener()
             else:
                 degrader = RealisticDegrader(
                     scale=scale,
@@ -93,7 +92,6 @@ class Models:
                     encoder_widths=size.encoder_widths,
                     num_train_timesteps=size.num_train_timesteps,
                     kappa=size.kappa,
-                    softens=True,
                 )
             code_dim, own_scale = degrader.config.code_dim, degrader.config.scale
             if own_scale != scale:
