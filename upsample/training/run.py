@@ -205,8 +205,6 @@ class UpsamplerTraining:
                 self.left_out.append("no online degrader: cycle, its pairs and D_L are off")
             return None, None
         degrader = RealisticDegrader.from_pretrained(data.online_degrader).eval()
-        if config.stage == "colearn":
-            degrader.add_softener()  # it follows the weights of one that is trained, and that has one
         own_scale = degrader.config.scale  # the largest that it degrades by
         if config.stage == "colearn" and config.degrader.train and own_scale != config.scale:
             raise ValueError(
