@@ -35,7 +35,8 @@ from cli.training_options import COUNT, POSITIVE, WEIGHT, how_to_run, run_folder
               help="Score and show these during training.")  # fmt: skip
 @click.option("--teacher", metavar="NAME|DIR|HUB", help="The teacher of student and colearn.")
 @click.option("--from", "start_from", metavar="NAME|DIR|HUB",
-              help="Upsampler to start from.  [default: a new one, or a copy of the teacher]")  # fmt: skip
+              help="Upsampler to start from.  [default: teacher: a new one; student: a copy of the teacher; colearn: "
+                   "tiny-x4, or a copy of the teacher that is given]")  # fmt: skip
 @click.option("--first-stage", metavar="DIR|HUB",
               help="Trained diffusers autoencoder.  [default: pixel-unshuffle]")  # fmt: skip
 @click.option("--num-train-timesteps", "size__num_train_timesteps", type=COUNT, help="T of a new teacher.")
@@ -102,6 +103,8 @@ def train(
         return
     from upsample.training.run import train as run_training
 
+    if config.start_from and not given.get("start_from"):
+        click.echo(f"starts from {config.start_from}; --from names another upsampler", err=True)
     pairs = (str(val_pairs[0]), str(val_pairs[1])) if val_pairs else None
     summary = run_training(config, out, run_options(run), val_pairs=pairs)
     if summary.pop("process"):

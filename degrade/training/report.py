@@ -16,6 +16,7 @@ from degrade.images.tensors import to_image
 from degrade.training.data import TrainingData
 
 SHEET_ROWS = 6
+ORIGINS = {"start_from": "the weights of", "teacher": "the teacher"}  # settings that name trained networks
 CURVES = (
     "loss",
     "energy",
@@ -100,7 +101,7 @@ def write_card(
 
     Args:
         folder: where the weights are.
-        config: settings of the run.
+        config: settings of the run; the images behind the weights that they name are behind these weights too.
         summary: with ``steps``, ``seconds``, ``metrics`` and ``left_out``.
         title: heading.
         what: a sentence on how to load the weights and what they do.
@@ -108,6 +109,7 @@ def write_card(
         command: the command that trained it.
     """
     figures = "\n".join(f"| {name} | {value:.4g} |" for name, value in summary["metrics"].items())
+    origin = ", ".join(f"{part} {config[name]}" for name, part in ORIGINS.items() if config.get(name))
     left_out = "".join(f"- {reason}\n" for reason in summary["left_out"]) or "- nothing\n"
     (folder / "README.md").write_text(
         f"""---
@@ -121,6 +123,8 @@ tags: [{tags}]
 Trained for {summary["steps"]} steps in {summary["seconds"]} s, seed {config["schedule"]["seed"]}, with
 
     {command}
+
+It started from {origin or "new networks"}.
 
 | last logged | value |
 |---|---|

@@ -73,3 +73,7 @@ def test_the_words_alone_train_into_a_folder_that_is_named(photos):
     assert result.exit_code == 0, result.output
     assert "runs/colearn (--out changes it)" in result.output
     assert Path("runs/colearn/student/config.json").exists() and Path("runs/colearn/degrader/config.json").exists()
+    # Whoever wants weights of their own images alone must see that these are not.
+    assert "starts from tiny-x4; --from names another upsampler" in result.stderr
+    card = Path("runs/colearn/student/README.md").read_text()
+    assert "It started from the weights of tiny-x4, the teacher tiny-x4-teacher." in card

@@ -45,7 +45,7 @@ def test_a_run_leaves_a_degrader_that_loads_and_everything_to_look_at(run_config
     degrader = RealisticDegrader.from_pretrained(summary["degrader"])
     assert len(degrader.bank) > 0 and degrader(torch.rand(1, 3, 64, 64)).shape == (1, 3, 16, 16)
     card = (tmp_path / "run" / "degrader" / "README.md").read_text()
-    assert "degrade train ..." in card and "8 steps" in card
+    assert "degrade train ..." in card and "8 steps" in card and "It started from new networks." in card
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
