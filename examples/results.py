@@ -1,12 +1,11 @@
-"""Make every table and picture of RESULTS.md again, in one command that goes on where it stopped.
+"""Make every table and picture of RESULTS.md and RESULTS_TABLES.md again, in one command that resumes where it stopped.
 
     python examples/results.py --data data --out runs/results --mixed-precision bf16
 
 Two degraders are trained first: one on recipes alone, which has seen no real LR, for the ablation; and that one
 further, on real pairs and most of the real LR photographs, for everything else. For the table of five makes, five more
 are trained, each on the pairs of four makes. Nothing here has seen the images it is tested on. The parts between marks
-in RESULTS.md are then replaced by the tables of this run, and its picture too; the table of makes lies in
-``--out``/makes, those of the hidden world at scale 2 and 1 in ``--out``/hidden-x2 and ``--out``/hidden-x1.
+in both pages are then replaced by the tables of this run, and their pictures too.
 """
 
 import argparse
@@ -29,15 +28,19 @@ from degrade.training.data import DataConfig
 from degrade.training.loop import RunOptions
 from degrade.training.run import train
 
-PAGE = Path(__file__).parent / "RESULTS.md"
-MAKES_RECIPE = Path(__file__).parent / "five_makes.yaml"
+FOLDER = Path(__file__).parent  # of the pages
+PAGES = {
+    "RESULTS.md": ("makes",),
+    "RESULTS_TABLES.md": ("camera", "hidden", "hidden-x2", "hidden-x1", "severity", "ablation"),
+}
+MAKES_RECIPE = FOLDER / "five_makes.yaml"
 AFTER_RESIZE = "examples/recipes/after-resize.yaml"  # so run this where README lies
 RECIPES = ("real-esrgan", "real-esrgan-light", "bsrgan", "redux", "bicubic", AFTER_RESIZE, AFTER_RESIZE)
 HIDDEN = {"hidden": 4, "hidden-x2": 2, "hidden-x1": 1}  # scale of the hidden world, by folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, score, and write the page."""
+    """Train, score, and write the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with hr, real_pairs, real_lr and iqa")
     parser.add_argument("--out", type=Path, required=True)
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     deciding_table.main([*how, "--out", str(out / "makes"), "--world", "makes", "--degrader", unseen])
     base = str(out / "camera")
     ablation.main([*how, "--out", str(out / "ablation"), "--base", base, "--degrader", synthetic])
-    write_page(out)
+    write_pages(out)
 
 
 def train_degraders(data: Path, out: Path, mixed_precision: str) -> tuple[str, str]:
@@ -94,20 +97,31 @@ def train_without_makes(data: Path, out: Path, mixed_precision: str) -> str:
     return str(out / "{make}" / degrader.relative_to(out / make))
 
 
-def write_page(out: Path) -> None:
-    """Put the tables and the picture of a run into RESULTS.md."""
-    page = PAGE.read_text()
-    for name in ("camera", "hidden", "severity", "ablation"):
+def write_pages(out: Path) -> None:
+    """Put the tables and pictures of a run into the pages; nothing is written when a page lacks a place for one.
+
+    Raises:
+        ValueError: a page does not have one place for each of its tables.
+    """
+    texts = {FOLDER / name: with_tables(FOLDER / name, out, tables) for name, tables in PAGES.items()}
+    pictures = read_image((out / "camera" / "pictures.png").read_bytes())
+    write_atomic(FOLDER / "results.jpg", encode_image(pictures, "jpg", 88))
+    curves = out / "camera" / "student" / "colearned" / "seed-0" / "curves.png"
+    shutil.copyfile(curves, FOLDER / "results_curves.png")
+    for page, text in texts.items():
+        write_atomic(page, text.encode())
+
+
+def with_tables(page: Path, out: Path, tables: Sequence[str]) -> str:
+    """Return the text of a page with the tables of a run between their marks."""
+    text = page.read_text()
+    for name in tables:
         mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         table = (out / name / "table.md").read_text()
-        page, count = mark.subn(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", page)
+        text, count = mark.subn(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text)
         if count != 1:
-            raise ValueError(f"{PAGE} has {count} places marked {name}; it needs one")
-    pictures = read_image((out / "camera" / "pictures.png").read_bytes())
-    write_atomic(PAGE.with_name("results.jpg"), encode_image(pictures, "jpg", 88))
-    curves = out / "camera" / "student" / "colearned" / "seed-0" / "curves.png"
-    shutil.copyfile(curves, PAGE.with_name("results_curves.png"))
-    write_atomic(PAGE, page.encode())
+            raise ValueError(f"{page} has {count} places marked {name}; it needs one")
+    return text
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from degrade.recipes.recipe import ClassicalDegrader
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-CARDS = [*sorted(ROOT.glob("*/weights/*/README.md")), ROOT / "examples" / "RESULTS.md"]
+CARDS = [*sorted(ROOT.glob("*/weights/*/README.md")), *sorted((ROOT / "examples").glob("RESULTS*.md"))]
 
 COMMANDS = {"degrade": degrade, "upsample": upsample}
 RUN = ("sh", "python", "yaml", "toml")  # languages of blocks that are run

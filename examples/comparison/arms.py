@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from comparison.worlds import SCALE, World
+from degrade.adjustment import Adjustment
 from degrade.recipes.recipe import Recipe
 from degrade.synth.job import resolve_job
 from degrade.synth.manifest import read_manifest
@@ -28,12 +29,14 @@ class Arm:
             pairs of other makes, true pairs of the world.
         recipe: of "recipe" and "both".
         looks: the codes are those of the world's LR photographs; else of the degrader's own bank.
+        strength: range of the learned degradation's strength, drawn for each pair.
     """
 
     title: str
     kind: Kind
     recipe: str = ""
     looks: bool = False
+    strength: tuple[float, float] = (1.0, 1.0)
 
 
 ARMS = {
@@ -43,6 +46,7 @@ ARMS = {
     "bsrgan": Arm("BSRGAN", "recipe", "bsrgan"),
     "ours": Arm("ours, stored, its own looks", "learned"),
     "ours-looks": Arm("ours, stored, looks of the photographs", "learned", looks=True),
+    "ours-range": Arm("the same, strength 0..1", "learned", looks=True, strength=(0.0, 1.0)),
     "colearned": Arm("ours, co-learned", "colearned"),
     "half": Arm("half ours, half Real-ESRGAN", "both", "real-esrgan"),
     "others": Arm("true pairs of the other makes", "others"),
@@ -98,6 +102,7 @@ def make_pairs(world: World, name: str, shards: Path, degrader: str) -> None:
         crop_size=HR_CROP,
         crops_per_image=CROPS_PER_IMAGE,
         variants=world.variants,
+        adjustment=Adjustment(strength=arm.strength),
     )
     looks = world.looks_dir if arm.looks else None
     job = resolve_job(settings, degrader=degrader if learned else "none", reference_dir=looks)

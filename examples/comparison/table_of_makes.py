@@ -9,7 +9,7 @@ from comparison.scores import Scores
 from comparison.table import DIGITS, Row, against, combs_of, holm, in_words, markdown, mean_and_spread, metrics_of
 
 BEST = "the best recipe of each make"
-JUDGED = ("ours-looks", "colearned")  # against the recipes
+JUDGED = ("ours-looks", "ours-range", "colearned")  # against the recipes
 
 RowsOfMakes = Mapping[str, Mapping[str, Row]]  # by make and arm
 

@@ -590,13 +590,17 @@ def test_every_order_is_trained_and_compared_with_the_pairs_as_they_come(
 # The page and the pictures
 
 
+TABLES = ("makes", "camera", "hidden", "hidden-x2", "hidden-x1", "severity", "ablation")
+
+
 @pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of pages, without any yet, beside the tables and pictures of a run."""
     import results
 
-    monkeypatch.setattr(results, "PAGE", tmp_path / "page" / "RESULTS.md")
-    (tmp_path / "page").mkdir()
-    for name in ("camera", "hidden", "severity", "ablation"):
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "pages")
+    (tmp_path / "pages").mkdir()
+    for name in TABLES:
         (tmp_path / "run" / name).mkdir(parents=True)
         (tmp_path / "run" / name / "table.md").write_text(f"| {name} \\1 \\g<0> |\n")
     pictures = encode_image(np.full((8, 12, 3), (200, 30, 60), np.uint8), "png")
@@ -604,54 +608,60 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     colearned = tmp_path / "run" / "camera" / "student" / "colearned" / "seed-0"
     colearned.mkdir(parents=True)
     (colearned / "curves.png").write_bytes(b"curves")
-    return results.PAGE
+    return results.FOLDER
 
 
-def test_only_what_stands_between_marks_is_replaced_and_again_by_the_same(page: Path, tmp_path: Path) -> None:
+def marks(*names: str, between: str = "") -> str:
+    return "".join(f"<!-- {name} -->\n{between}<!-- end of {name} -->\n" for name in names)
+
+
+def test_only_what_stands_between_marks_is_replaced_and_again_by_the_same(pages: Path, tmp_path: Path) -> None:
     import results
 
-    marks = "".join(f"About {n}.\n<!-- {n} -->\nold {n}\n<!-- end of {n} -->\n" for n in ("hidden", "camera"))
-    empty = "".join(f"<!-- {n} -->\n<!-- end of {n} -->\n" for n in ("severity", "ablation"))
-    page.write_text(f"# Title\n{marks}between <!-- a remark -->\n{empty}The end.\n")
-    results.write_page(tmp_path / "run")
-    written = page.read_text()
+    short, long = pages / "RESULTS.md", pages / "RESULTS_TABLES.md"
+    first, *others = TABLES[1:]
+    old = "old\n"
+    short.write_text(f"# Title\n{marks('makes', between=old)}The end.\n")
+    long.write_text(f"# Tables\n{marks(first, between=old)}between <!-- a remark -->\n{marks(*others)}The end.\n")
+    results.write_pages(tmp_path / "run")
 
     def part(name: str) -> str:
         return f"<!-- {name} -->\n\n| {name} \\1 \\g<0> |\n\n<!-- end of {name} -->\n"
 
-    assert written == (
-        f"# Title\nAbout hidden.\n{part('hidden')}About camera.\n{part('camera')}between <!-- a remark -->\n"
-        f"{part('severity')}{part('ablation')}The end.\n"
+    written = (
+        f"# Title\n{part('makes')}The end.\n",
+        f"# Tables\n{part(first)}between <!-- a remark -->\n{''.join(map(part, others))}The end.\n",
     )
-    picture = read_image(page.with_name("results.jpg").read_bytes())
+    assert (short.read_text(), long.read_text()) == written
+    picture = read_image((pages / "results.jpg").read_bytes())
     assert picture.shape == (8, 12, 3) and np.abs(picture[4, 6].astype(int) - (200, 30, 60)).max() < 6
-    assert page.with_name("results_curves.png").read_bytes() == b"curves"
-    results.write_page(tmp_path / "run")
-    assert page.read_text() == written
+    assert (pages / "results_curves.png").read_bytes() == b"curves"
+    results.write_pages(tmp_path / "run")
+    assert (short.read_text(), long.read_text()) == written
 
 
-@pytest.mark.parametrize(
-    "marks", [["camera", "hidden", "severity"], ["camera", "camera", "hidden", "severity", "ablation"]]
-)
-def test_a_page_that_lacks_a_mark_or_has_it_twice_is_told_and_left_alone(
-    page: Path, tmp_path: Path, marks: list[str]
+@pytest.mark.parametrize("names", [TABLES[1:-1], ("camera", *TABLES[1:])])
+def test_when_a_page_lacks_a_mark_or_has_it_twice_both_are_left_alone(
+    pages: Path, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
     import results
 
-    text = "".join(f"<!-- {n} -->\n<!-- end of {n} -->\n" for n in marks)
-    page.write_text(text)
+    (pages / "RESULTS.md").write_text(marks("makes"))
+    (pages / "RESULTS_TABLES.md").write_text(marks(*names))
     with pytest.raises(ValueError, match=r"has (0 places marked ablation|2 places marked camera); it needs one"):
-        results.write_page(tmp_path / "run")
-    assert page.read_text() == text and not page.with_name("results.jpg").exists()
+        results.write_pages(tmp_path / "run")
+    assert (pages / "RESULTS.md").read_text() == marks("makes") and not (pages / "results.jpg").exists()
+    assert (pages / "RESULTS_TABLES.md").read_text() == marks(*names)
 
 
-def test_the_page_of_the_repository_has_every_mark_once() -> None:
+def test_the_pages_of_the_repository_have_every_mark_once() -> None:
     import results
 
-    page = results.PAGE.read_text()
-    for name in ("camera", "hidden", "severity", "ablation"):
-        assert page.count(f"<!-- {name} -->\n") == page.count(f"<!-- end of {name} -->") == 1
-        assert page.index(f"<!-- {name} -->") < page.index(f"<!-- end of {name} -->")
+    for name, tables in results.PAGES.items():
+        page = (results.FOLDER / name).read_text()
+        for table in tables:
+            assert page.count(f"<!-- {table} -->\n") == page.count(f"<!-- end of {table} -->") == 1
+            assert page.index(f"<!-- {table} -->") < page.index(f"<!-- end of {table} -->")
 
 
 class Grey(torch.nn.Module):

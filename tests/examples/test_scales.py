@@ -329,7 +329,7 @@ def test_the_page_needs_the_hidden_world_at_three_scales_each_in_its_own_folder(
     calls: list[list[str]] = []
     monkeypatch.setattr(results, "train_degraders", lambda *_: ("synthetic", "real"))
     monkeypatch.setattr(results, "train_without_makes", lambda *_: "unseen")
-    monkeypatch.setattr(results, "write_page", lambda _: None)
+    monkeypatch.setattr(results, "write_pages", lambda _: None)
     monkeypatch.setattr(results.deciding_table, "main", calls.append)
     for other in (results.severity, results.ablation):
         monkeypatch.setattr(other, "main", lambda _: None)
