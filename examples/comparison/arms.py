@@ -46,7 +46,7 @@ ARMS = {
     "bsrgan": Arm("BSRGAN", "recipe", "bsrgan"),
     "ours": Arm("ours, stored, its own looks", "learned"),
     "ours-looks": Arm("ours, stored, looks of the photographs", "learned", looks=True),
-    "ours-range": Arm("the same, strength 0..1", "learned", looks=True, strength=(0.0, 1.0)),
+    "ours-range": Arm("ours, looks of the photographs, strength 0..1", "learned", looks=True, strength=(0.0, 1.0)),
     "colearned": Arm("ours, co-learned", "colearned"),
     "half": Arm("half ours, half Real-ESRGAN", "both", "real-esrgan"),
     "others": Arm("true pairs of the other makes", "others"),
