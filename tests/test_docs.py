@@ -60,7 +60,7 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 # Options in the text that belong to other programs.
-FOREIGN_OPTIONS = {"--nproc-per-node", "--no-python", "--nodes"}
+FOREIGN_OPTIONS = {"--nproc-per-node", "--no-python", "--nodes", "--dist"}
 
 
 class Block(NamedTuple):
@@ -364,8 +364,8 @@ def test_pages_that_the_code_points_to_exist_and_equations_are_numbered_once() -
 def test_readme_and_ci_run_the_same_test_command() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
     for page in ("README.md", "CONTRIBUTING.md"):
-        assert "pip install -e '.[test]' && python -m pytest" in (ROOT / page).read_text()
-    assert "'.[test]'" in ci and "python -m pytest" in ci
+        assert "pip install -e '.[test]' && python -m pytest -n 2 --dist loadfile\n" in (ROOT / page).read_text()
+    assert "'.[test]'" in ci and "\npython -m pytest -n 2 --dist loadfile\n" in ci
 
 
 def test_readme_is_short_and_no_page_is_wider_than_120_columns() -> None:

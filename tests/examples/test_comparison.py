@@ -300,8 +300,12 @@ def test_every_arm_has_its_own_pairs_as_many_as_the_others_and_making_them_again
         name: name for name in ("bicubic", "real-esrgan", "real-esrgan-light", "bsrgan")
     }
     assert record("oracle")["recipe"] == "hidden-world" and record("ours")["kind"] == "learned"
-    strengths = [pair["meta"]["strength"] for pair in read_pairs(shards / "ours-range")]
-    assert 0 <= min(strengths) < 0.5 < max(strengths) <= 1 and record("ours-looks")["strength"] == 1
+
+    def strengths(name: str) -> list[float]:
+        return [json.loads(pair["meta"]["params"])["strength"] for pair in read_pairs(shards / name)]
+
+    assert 0 <= min(strengths("ours-range")) < 0.5 < max(strengths("ours-range")) <= 1
+    assert set(strengths("ours-looks")) == {1.0}
     own, looks = (
         json.loads((shards / name / "manifest.json").read_text())["reference_codes"] for name in ("ours", "ours-looks")
     )

@@ -278,7 +278,8 @@ def test_the_table_of_the_hidden_world_is_made_at_other_scales_with_every_arm_th
     assert ("comb" in header) == (scale == 2) and ("NIQE, no HR" in header) == (scale == 1)
     titles = [line[0] for line in lines]
     made = ["bicubic", "Real-ESRGAN", "Real-ESRGAN, light", "BSRGAN", "ours, stored, its own looks",
-            "ours, stored, looks of the photographs", "half ours, half Real-ESRGAN", "true pairs (oracle)"]  # fmt: skip
+            "ours, stored, looks of the photographs", "ours, looks of the photographs, strength 0..1",
+            "half ours, half Real-ESRGAN", "true pairs (oracle)"]  # fmt: skip
     student = "ours, co-learned: the student that its degrader learns beside has scale 4.\n"
     if scale == 2:
         assert titles == ["bicubic enlargement", *made]
